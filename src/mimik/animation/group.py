@@ -36,10 +36,6 @@ class SharedDriver(Driver):
         self._waiting: list[deque[MotionFrame]] = [deque() for _ in range(num_faces)]
         self._num_begun = 0
 
-    @classmethod
-    def open(cls, source: str, fps: float | None = None) -> SharedDriver:
-        raise NotImplementedError("what is shared is open")
-
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         with self._lock:
             first = self._begun is None
@@ -48,12 +44,7 @@ class SharedDriver(Driver):
             own = self._waiting[self._num_begun]
             self._num_begun += 1
         begun = self._begun
-        return DrivingMotion(
-            begun.neutral,
-            self._copy(begun, own),
-            begun.close,
-            begun.notes if first else None,
-        )
+        return DrivingMotion(begun.neutral, self._copy(begun, own), begun.close, begun.notes if first else None)
 
     def _copy(self, begun: DrivingMotion, own: deque[MotionFrame]) -> Iterator[MotionFrame]:
         while True:

@@ -8,8 +8,9 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,17 +54,8 @@ class Motion:
     @classmethod
     def of_frames(cls, name: str, fps: float, reference: Reference, motion_frames: Iterable[MotionFrame]) -> Motion:
         every = list(motion_frames)
-        return cls(
-            name,
-            fps,
-            reference,
-            turn=np.array([g.turn for g in every]),
-            shift=np.array([g.shift for g in every]),
-            zoom=np.array([g.zoom for g in every]),
-            offset=np.array([g.offset for g in every]),
-            blendshapes=np.array([g.blendshapes for g in every]),
-            seen=np.array([g.seen for g in every]),
-        )
+        parts = {field.name: np.array([getattr(one, field.name) for one in every]) for field in fields(MotionFrame)}
+        return cls(name, fps, reference, **parts)
 
     def frames(self) -> Iterator[MotionFrame]:
         for i in range(len(self)):
@@ -88,17 +80,9 @@ class Motion:
             w = t.reshape(-1, *[1] * (x.ndim - 1))
             return x[i] * (1 - w) + x[i + 1] * w
 
-        return Motion(
-            self.name,
-            fps,
-            self.reference,
-            turn=mix(self.turn),
-            shift=mix(self.shift),
-            zoom=mix(self.zoom),
-            offset=mix(self.offset),
-            blendshapes=mix(self.blendshapes),
-            seen=self.seen[i],
-        )
+        names = ("turn", "shift", "zoom", "offset", "blendshapes")
+        mixed: dict[str, Any] = {name: mix(getattr(self, name)) for name in names}
+        return replace(self, fps=fps, seen=self.seen[i], **mixed)
 
     def save(self, path: Path) -> None:
         """Write a .motion file: a zip of NumPy arrays, a few kilobytes per second.
@@ -148,14 +132,14 @@ class Motion:
                         f"{path} is a motion file of another version ({header.get('version')}); extract it again with "
                         "this version: mimik motion extract VIDEO -o X.motion."
                     )
+                # Older files lack these.
+                missing = {"lasting": np.zeros(len(BLENDSHAPES)), "eyelids": np.full(2, EYELIDS_TOUCH)}
                 a = {
                     name: np.load(io.BytesIO(_read_member(file, f"{name}.npy")), allow_pickle=False).T
-                    for name in ("shape", "rotation", "neutral", "pose", "directions", "amounts", "blendshapes", "seen")
+                    for name in _ARRAYS
+                    if name not in missing or f"{name}.npy" in file.namelist()
                 }
-                a |= {"lasting": np.zeros(len(BLENDSHAPES)), "eyelids": np.full(2, EYELIDS_TOUCH)}
-                for name in ("lasting", "eyelids"):  # older files have neither
-                    if f"{name}.npy" in file.namelist():
-                        a[name] = np.load(io.BytesIO(_read_member(file, f"{name}.npy")), allow_pickle=False)
+            a = missing | a
             num_frames, rank = len(a["pose"]), len(a["directions"])
             shapes = {
                 "shape": (faces.NUM_POINTS, 3),
@@ -220,6 +204,7 @@ def _not_a_motion(path: Path) -> InputError:
 
 
 _FILE_FORMAT = "mimik motion"
+_ARRAYS = ("shape", "rotation", "neutral", "pose", "directions", "amounts", "blendshapes", "seen", "lasting", "eyelids")
 _FILE_TOLERANCE_CM = 0.06
 _MAX_FILE_FRAMES = 200_000  # two hours: 2 GB once unpacked
 _MAX_MEMBER_BYTES = 64 << 20

@@ -115,9 +115,8 @@ class Driver(ABC):
         return source in cls.names() or (Path(source).suffix.lower() in cls.suffixes and Path(source).is_file())
 
     @classmethod
-    @abstractmethod
     def open(cls, source: str, fps: float | None = None) -> Self:
-        """Open and validate a source of this kind, before any model is loaded.
+        """Open and validate a source of this kind, before any model is loaded; not of a kind without names and files.
 
         Args:
             source: a file, or one of names().
@@ -126,6 +125,7 @@ class Driver(ABC):
         Raises:
             InputError: if it cannot be used.
         """
+        raise NotImplementedError(f"a {cls.kind} is not opened by name")
 
     def check_options(self, *, neutral_s: float | None = None, face: int | None = None, seed: int = 0) -> None:
         """Check that the options apply to this driver, and that the neutral frame is not after its end.
@@ -182,18 +182,10 @@ class Beginning(Driver):
             setattr(self, flag, getattr(driver, flag))
         self._driver = driver
 
-    @classmethod
-    def open(cls, source: str, fps: float | None = None) -> Self:
-        raise NotImplementedError("the beginning of a driver is open")
-
     def check_options(self, *, neutral_s: float | None = None, face: int | None = None, seed: int = 0) -> None:
         self._driver.check_options(neutral_s=neutral_s, face=face, seed=seed)
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         begun = self._driver.motion(settings)
-        return DrivingMotion(
-            begun.neutral,
-            itertools.islice(begun.frames, self.num_frames),
-            begun.close,
-            begun.notes,
-        )
+        frames = itertools.islice(begun.frames, self.num_frames)
+        return DrivingMotion(begun.neutral, frames, begun.close, begun.notes)

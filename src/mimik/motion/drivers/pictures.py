@@ -26,10 +26,6 @@ class Frames(Filmed):
         self._is_read = False
 
     @classmethod
-    def open(cls, source: str, fps: float | None = None) -> Self:
-        raise NotImplementedError("frames in memory have no name")
-
-    @classmethod
     def of(cls, frames: NDArray[Any] | Iterable[Any], fps: float | None) -> Self:
         """Frames that drive.
 
