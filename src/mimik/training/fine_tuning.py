@@ -116,15 +116,10 @@ def learn(
         "curve": [point._asdict() for point in curve],
     }
     photo = photos[learner.chosen]
-    psi = best.state.pop("psi")[0]
-    tensors = {name: value.astype(np.float16) for name, value in best.state.items()}
-    if not all(np.isfinite(value).all() for value in tensors.values()):
-        raise InputError(
-            "the weights exceed the range of float16, so nothing was written; use other photos, or fewer --steps."
-        )
+    kept = _stage(best.state, best.point.step, curve[-1].seconds)
     teeth = best_teeth([(one.picture, one.face.points) for one in photos])
     cut = tuple(_face_crop(photos[number]) for number in others)
-    person = AvatarFile(preset, record, tensors, psi, photo.picture, photo.face, tuple(sources), teeth, cut)
+    person = AvatarFile(preset, record, kept.tensors, kept.psi, photo.picture, photo.face, tuple(sources), teeth, cut)
     write_atomically(out, person.pack())
     return LearnOutcome(person, curve, best.point, ended, notes)
 
@@ -296,5 +291,5 @@ def learn_photos(
 def _stage(state: Mapping[str, NDArray[Any]], steps: int, seconds: float) -> Snapshot:
     tensors = {name: value.astype(np.float16) for name, value in state.items() if name != "psi"}
     if not all(np.isfinite(value).all() for value in tensors.values()):
-        raise InputError("the weights exceed the range of float16; use other photos, or less time.")
+        raise InputError("the weights exceed the range of float16; use other photos, or fewer steps or less time.")
     return Snapshot(steps, round(seconds, 3), tensors, np.asarray(state["psi"][0], np.float32))
