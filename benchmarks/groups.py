@@ -79,7 +79,7 @@ def skin_ita(image: Image, points: NDArray[Any]) -> dict[str, float]:
         points: [478, 2 or 3].
     """
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    masks = {name: metrics.region_mask(points, [index], image.shape[:2], 0.0) for name, index in SKIN.items()}
+    masks = {name: metrics.region_mask(points, [index], 0.0, image.shape[:2]) for name, index in SKIN.items()}
     masks["all"] = np.any(list(masks.values()), axis=0)
     return {name: float(ita(np.median(lab[mask], 0))) if mask.any() else math.nan for name, mask in masks.items()}
 

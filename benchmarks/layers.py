@@ -19,7 +19,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,10 +142,13 @@ def edge_energy(image: Image, mask: Any) -> float:
 def measured(case: Case, images: Sequence[Image], part: str) -> dict[str, float]:
     """Means over the frames of a case: l1, edges (ratio of sums, result over real), and the number of frames."""
     side = case.frames.shape[1:3]
-    make: Callable[..., Any] = lips_mask if part == "mouth" else metrics.eyes_mask
     rows = []
     for real, image, points in zip(case.frames, images, case.points, strict=True):
-        mask = make(points, side)
+        mask = (
+            lips_mask(points, side)
+            if part == "mouth"
+            else metrics.region_mask(points, *metrics.MEASURED_REGIONS["eyes"], side)
+        )
         if mask.sum() >= _MIN_PX:
             l1 = float(np.abs(real[mask].astype(int) - image[mask]).mean())
             rows.append((l1, edge_energy(image, mask), edge_energy(real, mask)))

@@ -16,7 +16,7 @@ from torch import nn
 from conftest import turned
 from mimik.config import ModelError
 from mimik.evaluation import metrics
-from mimik.evaluation.metrics import METRICS
+from mimik.evaluation.metrics import MEASURED_REGIONS, METRICS, region_mask
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image
 
@@ -65,7 +65,7 @@ def test_ssim_is_that_of_scikit_image(pictures: tuple[Image, Image]) -> None:
 
 def test_regions_hold_what_they_are_named_after(small_face: Face, small_portrait: Image) -> None:
     points, side = small_face.points, small_portrait.shape[:2]
-    mouth, eyes, face = (make(points, side) for make in (metrics.mouth_mask, metrics.eyes_mask, metrics.face_mask))
+    mouth, eyes, face = (region_mask(points, *MEASURED_REGIONS[name], side) for name in ("mouth", "eyes", "face"))
     x, y = points[:, 0].astype(int), points[:, 1].astype(int)
     assert mouth[y[faces.LIPS], x[faces.LIPS]].all()
     assert not mouth[y[faces.EYES], x[faces.EYES]].any()
@@ -76,7 +76,7 @@ def test_regions_hold_what_they_are_named_after(small_face: Face, small_portrait
 
 
 def test_l1_of_a_region_sees_that_region_only(small_face: Face, small_portrait: Image) -> None:
-    mask = metrics.mouth_mask(small_face.points, small_portrait.shape[:2])
+    mask = region_mask(small_face.points, *MEASURED_REGIONS["mouth"], small_portrait.shape[:2])
     changed = small_portrait // 2
     inside, outside = changed.copy(), changed.copy()
     inside[mask] += 7
@@ -87,7 +87,7 @@ def test_l1_of_a_region_sees_that_region_only(small_face: Face, small_portrait: 
 
 
 def test_sharpness_is_the_variance_of_the_laplacian(small_face: Face, small_portrait: Image) -> None:
-    mask = metrics.face_mask(small_face.points, small_portrait.shape[:2])
+    mask = region_mask(small_face.points, *MEASURED_REGIONS["face"], small_portrait.shape[:2])
     gray = cv2.cvtColor(small_portrait, cv2.COLOR_RGB2GRAY).astype(int)
     padded = np.pad(gray, 1, mode="reflect")
     slow = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] - 4 * gray

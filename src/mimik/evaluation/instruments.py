@@ -178,8 +178,10 @@ class GroundTruth:
     @cached_property
     def masks(self) -> dict[str, list[Any]]:
         side = self.look.images.shape[1:3]
-        makers = {"eyes": metrics.eyes_mask, "mouth": metrics.mouth_mask, "face": metrics.face_mask}
-        return {name: [make(p, side) for p in self.known] for name, make in makers.items()}
+        return {
+            name: [metrics.region_mask(points, *region, side) for points in self.known]
+            for name, region in metrics.MEASURED_REGIONS.items()
+        }
 
     @cached_property
     def sharpness(self) -> Float:

@@ -25,12 +25,11 @@ from mimik.config import ModelError
 from mimik.evaluation.dynamics import pose_degrees
 from mimik.evaluation.motion_fidelity import CONTACTS, OPEN_EYE, SIGNALS, gaze
 from mimik.face import landmarks as faces
-from mimik.face.landmarks import BLENDSHAPES, Image
+from mimik.face.landmarks import BLENDSHAPES, DETAILED, OVAL, Image
 
 _PEAK_DB = 100.0  # value of equal pictures; a difference of 1 in one pixel at 256 px gives 101 dB
 _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # Wang et al. 2004
 _OUTER_EYE_CORNERS = 33, 263
-_REGION_MARGIN = 0.12  # around lips and eyelids, in eye distances
 # smallest standard deviation of the driver for which a correlation is meaningful
 _MIN_STD = {"blendshape": 0.02, "pose": 1.0}
 _MOVING = np.arange(1, len(BLENDSHAPES))  # without _neutral
@@ -204,34 +203,27 @@ def ssim_map(x: Image, x_hat: Image) -> Float:
     return np.asarray(similarity / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)))
 
 
-def region_mask(points: NDArray[Any], index: Sequence[Sequence[int]], side: tuple[int, int], margin: float) -> Any:
+# Groups of points, and the margin around the hull of each, in distances between the eyes' outer corners.
+MEASURED_REGIONS = {"mouth": (DETAILED[:1], 0.12), "eyes": (DETAILED[1:], 0.12), "face": ([OVAL], 0.0)}
+
+
+def region_mask(points: NDArray[Any], groups: Sequence[Sequence[int]], margin: float, side: tuple[int, int]) -> Any:
     """Pixels inside the convex hulls of groups of points: bool [H, W].
 
     Args:
         points: [478, 2 or 3].
-        index: the points of each hull.
-        side: height and width of the picture.
+        groups: the points of each hull.
         margin: around each hull, in distances between the eyes' outer corners.
+        side: height and width of the picture.
     """
     mask = np.zeros(side, np.uint8)
     angles = np.arange(16) * (math.pi / 8)
     circle = margin * outer_eye_distance(points) * np.stack([np.cos(angles), np.sin(angles)], 1)
-    for group in index:
+    for group in groups:
         outline = (points[list(group), None, :2] + circle - 0.5).reshape(-1, 2)
         hull = cv2.convexHull(np.round(outline).astype(np.int32))
         cv2.fillConvexPoly(mask, hull, 1)
     return mask.astype(bool)
-
-
-def mouth_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
-    """bool [H, W]: the hull of the lips, with a margin."""
-    return region_mask(points, [faces.LIPS], side, _REGION_MARGIN)
-
-
-def eyes_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
-    """bool [H, W]: the hulls of the eyelids of both eyes, with a margin."""
-    right = [*faces.RIGHT_EYE_UPPER, *faces.RIGHT_EYE_LOWER]
-    return region_mask(points, [right, [*faces.LEFT_EYE_UPPER, *faces.LEFT_EYE_LOWER]], side, _REGION_MARGIN)
 
 
 def masked_l1(x: Image, x_hat: Image, masks: Sequence[Any]) -> Float:
@@ -247,11 +239,6 @@ def sharpness(images: Image, masks: Sequence[Any]) -> Float:
         edges = cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F)
         values.append(float(edges[mask].var()) if mask.any() else np.nan)
     return np.array(values)
-
-
-def face_mask(points: NDArray[Any], side: tuple[int, int]) -> Any:
-    """bool [H, W]: the hull of the face's outline."""
-    return region_mask(points, [faces.OVAL], side, 0.0)
 
 
 # Landmarks.
