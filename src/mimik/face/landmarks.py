@@ -443,39 +443,24 @@ def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], outside: int = 
         matrix: [2, 3] from pixels of the view to pixels of the picture.
         outside: value beyond the picture.
     """
+    px = LANDMARKER_VIEW_PX
     if np.hypot(matrix[0, 0], matrix[1, 0]) > 2:
         factor = 0.5
         while np.hypot(matrix[0, 0], matrix[1, 0]) * factor > 2:
             factor /= 2
-        corners = (
-            np.array(
-                [
-                    [0, 0, 1],
-                    [LANDMARKER_VIEW_PX, 0, 1],
-                    [0, LANDMARKER_VIEW_PX, 1],
-                    [LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, 1],
-                ]
-            )
-            @ matrix.T
-        )
+        corners = np.array([[0, 0, 1], [px, 0, 1], [0, px, 1], [px, px, 1]]) @ matrix.T
         low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, None)
         high = np.clip(np.ceil(corners.max(0)).astype(int) + 2, 0, image.shape[1::-1])
         if (high - low).min() * factor < 1:
-            return np.full((LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX, *image.shape[2:]), outside, np.uint8)
+            return np.full((px, px, *image.shape[2:]), outside, np.uint8)
         part = image[low[1] : high[1], low[0] : high[0]]
         image = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         scale = np.array(image.shape[1::-1]) / (high - low)
         matrix = matrix.copy()
         matrix[:, 2] = (matrix[:, 2] + 0.5 - low) * scale - 0.5
         matrix[:, :2] *= scale[:, None]
-    return cv2.warpAffine(
-        image,
-        matrix,
-        (LANDMARKER_VIEW_PX, LANDMARKER_VIEW_PX),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(outside,) * 3,
-    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, matrix, (px, px), flags=flags, borderValue=(outside,) * 3)
 
 
 def _sigmoid(x: Any) -> Any:

@@ -14,21 +14,20 @@ from mimik.media.reading import read_frames
 from mimik.media.writing import VideoWriter
 
 
-def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int, preset: str = "medium") -> bytes:
+def encode_clip(frames: Iterable[Rgb], fps: float, *, quality: int, gop: int) -> bytes:
     """Encode frames as H.264 in MP4; the bytes are identical on every machine with the same libraries.
 
     Args:
         frames: uint8 RGB [H, W, 3], at least one, all of the same even size.
         quality: x264's constant rate factor, 0 (best) .. 51.
         gop: keyframe interval in frames.
-        preset: x264's trade-off of time and size.
     """
     frames = iter(frames)
     first = next(frames)
     height, width = first.shape[:2]
     with tempfile.TemporaryDirectory(prefix="mimik-", dir=memory_folder()) as folder:
         path = Path(folder, "clip.mp4")
-        with VideoWriter(path, width, height, fps, quality=quality, preset=preset, gop=gop, num_threads=1) as writer:
+        with VideoWriter(path, width, height, fps, quality=quality, preset="medium", gop=gop, num_threads=1) as writer:
             for frame in itertools.chain([first], frames):
                 writer.write(frame)
         return path.read_bytes()
