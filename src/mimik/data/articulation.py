@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.arrays import Array
+from mimik.files import asset
 from mimik.media import mel
 from mimik.media.espeak import Espeak
 from mimik.motion.generation.lips import CHANNELS
@@ -64,56 +65,7 @@ _VARIANTS = ("", *(f"+m{k}" for k in range(1, 9)), *(f"+f{k}" for k in range(1, 
 _VARIANTS += ("+Alicia", "+Andrea", "+Andy", "+Annie", "+Denis", "+Gene", "+Lee", "+Marco", "+Michael", "+adam")
 _VARIANTS += ("+anika", "+benjamin", "+david", "+ed", "+iven", "+linda", "+max", "+paul", "+quincy", "+steph", "+zac")
 # Harvard sentences (IEEE 1969), and some with many bilabials, labiodentals and rounded vowels.
-SENTENCES = (
-    "The birch canoe slid on the smooth planks.",
-    "Glue the sheet to the dark blue background.",
-    "It is easy to tell the depth of a well.",
-    "These days a chicken leg is a rare dish.",
-    "Rice is often served in round bowls.",
-    "The juice of lemons makes fine punch.",
-    "The box was thrown beside the parked truck.",
-    "Four hours of steady work faced us.",
-    "A large size in stockings is hard to sell.",
-    "The boy was there when the sun rose.",
-    "A rod is used to catch pink salmon.",
-    "The source of the huge river is the clear spring.",
-    "Kick the ball straight and follow through.",
-    "Help the woman get back to her feet.",
-    "A pot of tea helps to pass the evening.",
-    "Smoky fires lack flame and heat.",
-    "The soft cushion broke the man's fall.",
-    "The salt breeze came across from the sea.",
-    "The girl at the booth sold fifty bonds.",
-    "The small pup gnawed a hole in the sock.",
-    "Who would have thought you knew that old song?",
-    "We moved to a new room on the second floor.",
-    "Mama, papa, bobby and pam bump my bumper.",
-    "Do you know why few people choose to go?",
-    "Fifty-five fine vans have left the valley for ever.",
-    "My mother bought a pair of purple boots.",
-    "I feel that this view of the future is far too vague.",
-    "Oh no, so many open windows!",
-    "You should put two good books over there.",
-    "What a wonderful world of water we would have.",
-    "She sees these cheap seats by the sea.",
-    "He is keen to eat meat and peas each week.",
-    "Are cars far apart in the park after dark?",
-    "Father asked what was wrong with the watch.",
-    "Please be patient, people; it may be possible.",
-    "Five six seven eight nine ten eleven twelve.",
-    "Zero one two three four five.",
-    "Thank you very much for the food and the flowers.",
-    "I am not sure whether they both breathe with their mouths.",
-    "Yes, I think that is exactly what happened yesterday.",
-    "Well, you know, I was just going to say something about it.",
-    "If it rains tomorrow we will not go to the beach.",
-    "Let us talk about the problems that we have to solve.",
-    "My name is Philip and I live above a coffee shop.",
-    "How do you do? Who are you? Where do you go?",
-    "The wolf used to howl at the moon.",
-    "Move the spoon to the bowl of soup, would you?",
-    "Violet often leaves the oven half full.",
-)
+SENTENCES = asset("sentences.txt").read_text(encoding="utf-8").splitlines()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mimik.data.preparation.settings import PrepareConfig
 from mimik.data.tracks import unpack_tracks
 from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Image
+from mimik.files import asset
 from mimik.media import video
 
 
@@ -143,52 +144,6 @@ def dataset_card(report: PrepareReport, entries: Sequence[Mapping[str, Any]], co
         "cluster": "clustering of face embeddings, which can confuse similar people; embeddings are not stored",
         "clip": "nothing: each clip counts as a separate person",
     }[report.people]
-    return f"""# Talking faces, prepared by mimik {VERSION}
-
-**These are faces of people, and so are the landmarks: biometric data.** Many laws require a legal basis
-or consent to store them. Do not use them to recognize anybody; delete a clip when its person requests it:
-`index.jsonl` lists the key and the shard of each source.
-
-| item | amount |
-|---|---|
-| videos and pictures read | {report.num_videos} ({report.footage_hours:.2f} h) |
-| clips kept | {report.kept()} |
-| people | {report.num_people}, distinguished by {known} |
-| shards | {report.num_shards} ({report.num_bytes / 1e6:.1f} MB) |
-
-## Rights
-As stated for the sources; not verified by mimik. "Not stated" does not imply permission.
-
-| license | clips |
-|---|---|
-{stated}
-
-## Rejected
-Tracks and videos by reason; `rejected.jsonl` lists each.
-
-| reason | count |
-|---|---|
-{rejected}
-
-## How it was made
-Videos are split into shots at cuts, and every face is tracked. A track is split into clips, each cropped with one
-fixed box around its whole motion, and resampled. Landmarks (478 points), 52 blendshapes and head pose were measured in
-the source at its resolution. A picture is a clip of one frame. The same videos, settings and versions give the same
-bytes.
-
-| setting | value |
-|---|---|
-{options}
-
-## Files
-- `clips-NNNNNN.tar`: WebDataset shards; per clip KEY.mp4 (H.264), KEY.npz (mimik.data.tracks.unpack_tracks), KEY.json
-- `index.jsonl`: a line per clip, with the byte ranges of its members
-- `rejected.jsonl`, `done.jsonl`, `config.json`, `state.json`: rejected tracks, finished sources, settings, and
-  progress; `mimik prepare` resumes from them
-- `contact_sheet.jpg`: a frame of each clip
-
-## Intended use
-Training and evaluating models that animate faces. Hold out people, not clips. Groups that are missing in the sources
-are missing here. Small, turned, covered and quickly moving faces are rejected, which affects some groups more than
-others.
-"""
+    values = {"version": VERSION, "report": report, "kept": report.kept(), "megabytes": report.num_bytes / 1e6}
+    values |= {"people": known, "licenses": stated, "rejected": rejected, "settings": options}
+    return asset("dataset_card.md").read_text(encoding="utf-8").format_map(values)
