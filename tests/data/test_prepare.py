@@ -93,7 +93,7 @@ def folder(driver: Driver, small_portrait: Image, tmp_path_factory: pytest.TempP
 def one_landmarker(landmarker: Landmarker) -> Iterator[None]:
     """One per process, because loading the networks takes longer than preparing most of these videos."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clips, "Landmarker", lambda **_: landmarker)  # workers get the function that calls it
+        patch.setattr(clips, "process_landmarker", lambda: landmarker)  # workers have their own
         yield
 
 

@@ -21,7 +21,7 @@ from mimik import workers
 from mimik.animation.avatar import Avatar, opened_driver
 from mimik.animation.report import Report
 from mimik.config import VERSION, AnimateConfig, InputError
-from mimik.face.landmarks import Landmarker
+from mimik.face.landmarks import process_landmarker
 from mimik.files import check_folder, hold
 from mimik.motion.drivers import registry
 from mimik.motion.kinds import is_folder_of_drivers
@@ -126,12 +126,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
 
 
-@functools.lru_cache(maxsize=1)
-def _landmarker() -> Any:
-    """One per process, because compiling its networks takes half a second."""
-    return Landmarker()
-
-
 def _avatar(photo: Path, face: int | None) -> Avatar:
     """The person; cached for consecutive drivers."""
     stat = photo.stat() if photo.exists() else None
@@ -140,7 +134,7 @@ def _avatar(photo: Path, face: int | None) -> Avatar:
 
 @functools.lru_cache(maxsize=1)
 def _read_avatar(photo: Path, face: int | None, version: tuple[int, int] | None) -> Avatar:
-    return Avatar.from_photos([photo], face=face, landmarker=_landmarker())
+    return Avatar.from_photos([photo], face=face, landmarker=process_landmarker())
 
 
 def _render(job: _Job, progress: Progress) -> Report:

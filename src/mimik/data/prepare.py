@@ -31,12 +31,13 @@ import numpy as np
 
 from mimik import workers
 from mimik.config import VERSION, InputError, install_command
-from mimik.data.preparation.clips import prepare_video, process_landmarker
+from mimik.data.preparation.clips import prepare_video
 from mimik.data.preparation.duplicates import Fingerprints
 from mimik.data.preparation.overview import PrepareReport, contact_sheet, dataset_card, frontal_frames
 from mimik.data.preparation.settings import VIDEO_SUFFIXES, Clip, PrepareConfig, Reason, Rejection, VideoResult
 from mimik.data.preparation.shard_folder import UNKNOWN_PERSON, ShardFolder, read_records, write_synced
 from mimik.data.preparation.sources import Embed, Source, choose_people, cluster_people, find_sources
+from mimik.face.landmarks import process_landmarker
 from mimik.media.video import IMAGE_SUFFIXES
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim

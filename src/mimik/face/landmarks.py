@@ -397,6 +397,12 @@ class Landmarker:
         return rois
 
 
+@functools.cache
+def process_landmarker() -> Landmarker:
+    """One per process, because compiling the networks takes half a second."""
+    return Landmarker()
+
+
 # Residual of the skull points, from full confidence (photos and paintings have 0.3 to 0.5) to none.
 _FITS_CM, _MISFITS_CM = 0.6, 1.4
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import time
@@ -20,7 +19,7 @@ from mimik.data.preparation.face_tracks import CROP_MARGIN, MAX_SHIFT, MAX_SHRIN
 from mimik.data.preparation.settings import Clip, PrepareConfig, Reason, Rejection, VideoResult
 from mimik.data.preparation.shots import split_shots
 from mimik.data.tracks import pack_tracks
-from mimik.face.landmarks import Image, Landmarker, head_pose
+from mimik.face.landmarks import Image, head_pose, process_landmarker
 from mimik.media import video
 
 log = logging.getLogger(__name__)
@@ -104,12 +103,6 @@ class CroppingPass:
                     self._waiting.remove(piece)
                     yield pack_clip(piece, self._config, self._fps)
             self._index += 1
-
-
-@functools.cache
-def process_landmarker() -> Landmarker:
-    """One per process, because compiling the networks takes half a second."""
-    return Landmarker()
 
 
 def prepare_video(
