@@ -25,21 +25,9 @@ class TorchNetwork(Network):
         """See Network.generator."""
         import torch
 
-        from mimik.networks.generators import build_networks
+        from mimik.networks.checkpoint import load_generator
 
-        network = build_networks(self.config, num_videos=0).G
-        given = {
-            name.removeprefix("G."): torch.from_numpy(np.asarray(value, np.float32))
-            for name, value in self._tensors.items()
-            if name.startswith("G.")
-        }
-        try:
-            network.load_state_dict(given)
-        except RuntimeError as error:
-            raise ModelError(
-                f"the model's generator does not fit its settings ({str(error).splitlines()[-1]})"
-            ) from None
-        network = network.to(self._device).eval()
+        network = load_generator(self.config, self._tensors).to(self._device)
         psi = torch.from_numpy(np.asarray(psi_hat, np.float32))[None].to(self._device)
         if psi.shape[1] != 2 * sum(network.adain_sizes):
             raise ModelError("its psi_hat does not fit its generator")

@@ -20,11 +20,12 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mimik.config import InputError, ModelError, NetworkConfig, Preset
 from mimik.files import DRAFT_SUFFIX, write_atomically
-from mimik.networks.generators import Networks, build_networks
+from mimik.networks.generators import Generator, Networks, build_networks
 from mimik.networks.preset_json import preset_to_json
 from mimik.networks.release import RELEASE_FORMAT, read_release, reading
 
@@ -95,6 +96,22 @@ def load_release(path: Path) -> TrainedModel:
     with reading(path):
         tensors = {name: torch.from_numpy(value) for name, value in release.tensors.items()}
         return TrainedModel(release.preset, release.record, _filled(release.preset.networks, tensors))
+
+
+def load_generator(config: NetworkConfig, tensors: Mapping[str, NDArray[Any]]) -> Generator:
+    """G in evaluation mode, in float32; tensors: its own by names such as "G.down.0.conv1.bias", among others.
+
+    Raises ModelError if they do not fit the settings.
+    """
+    generator = build_networks(config, num_videos=0).G
+    own = {name: torch.from_numpy(value) for name, value in tensors.items() if name.startswith("G.")}
+    try:
+        generator.load_state_dict({name.removeprefix("G."): value.float() for name, value in own.items()})
+    except RuntimeError as error:
+        raise ModelError(
+            f"the model's generator does not fit its settings ({str(error).splitlines()[-1].strip()})"
+        ) from None
+    return generator.eval()
 
 
 def _filled(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> Networks:

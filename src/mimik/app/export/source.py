@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mimik.animation.avatar import Avatar
@@ -18,7 +15,7 @@ from mimik.app.export.stage import embedded
 from mimik.config import AVATAR_SUFFIX, ModelError, NetworkConfig
 from mimik.inference.avatar_file import read_avatar
 from mimik.inference.synthesis import BUNDLED_MODEL
-from mimik.networks.checkpoint import load_release
+from mimik.networks.checkpoint import load_generator, load_release
 from mimik.networks.generators import Generator, Networks
 
 
@@ -41,7 +38,12 @@ class ExportSource:
         if path.suffix.lower() == AVATAR_SUFFIX:
             person = read_avatar(path)
             networks, origin = person.preset.networks, person.record.get("model")
-            generator = _generator(networks, person.tensors, path)
+            try:
+                generator = load_generator(networks, person.tensors)
+            except ModelError:
+                raise ModelError(
+                    f"{path}: its generator's parts do not fit each other; run `mimik learn` again."
+                ) from None
             shipped = isinstance(origin, dict) and origin.get("name") == BUNDLED_MODEL.name
             psi = torch.from_numpy(person.psi)[None]
             if psi.shape[1] != 2 * sum(generator.adain_sizes):
@@ -59,17 +61,3 @@ class ExportSource:
         return cls(
             path.name, release.preset.networks, nets.G, None if avatar else nets, known, avatar, what == "texture"
         )
-
-
-def _generator(config: NetworkConfig, tensors: Mapping[str, NDArray[Any]], path: Path) -> Generator:
-    """G with the weights of an .avatar file."""
-    low, high = config.generator_channels
-    generator = Generator(
-        config.image_px, form=config.form, min_channels=low, max_channels=high, attention=config.attention
-    )
-    state = {name.removeprefix("G."): torch.from_numpy(value).float() for name, value in tensors.items()}
-    try:
-        generator.load_state_dict(state)
-    except RuntimeError:
-        raise ModelError(f"{path}: its generator's parts do not fit each other; run `mimik learn` again.") from None
-    return generator.eval()
