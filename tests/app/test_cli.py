@@ -23,6 +23,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from conftest import write_clip
+from made_files import write_sound
 from mimik import __version__
 from mimik.animation import avatar as avatar_module
 from mimik.app.cli import app, progress
@@ -62,16 +63,6 @@ def png(width: int, height: int, bits: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def write_sound(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16000, layout="mono")
-        for start in range(0, 16000, 1024):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 16000, start
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
 def write_no_frames(path: Path) -> None:
     """A video track without packets; one sound packet makes the file complete."""
     with av.open(str(path), "w", format="matroska") as container:
@@ -103,7 +94,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     film = (folder / "driver.mp4").read_bytes()
     (folder / "noise.mp4").write_bytes(film[:40] + np.random.default_rng(0).bytes(4000))
     (folder / "cut.mp4").write_bytes(film[: len(film) // 3])
-    write_sound(folder / "sound.m4a")
+    write_sound(folder / "sound.m4a", np.zeros((1, 16000)), 16000, codec="aac")
     write_no_frames(folder / "no_frames.mkv")
     motion = bundled_motions()["smile"].read_bytes()
     (folder / "cut.motion").write_bytes(motion[: len(motion) // 2])

@@ -655,10 +655,6 @@ def grain_of(part: Image) -> float:
     return float((gray - cv2.GaussianBlur(gray, (0, 0), 2)).std())
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(np.square(a.astype(float) - b).mean(), 1e-9)))
-
-
 @pytest.mark.slow
 @pytest.mark.browser
 # The paper's form has random weights here, so that every pixel of a line changes the whole picture; trained: 44 dB.
@@ -687,7 +683,7 @@ def test_the_page_shows_what_animate_shows(
         pages[drawing] = [
             cv2.imdecode(np.frombuffer(base64.b64decode(one), np.uint8), cv2.IMREAD_COLOR_RGB) for one in data
         ]
-    assert min(psnr(a, b) for a, b in zip(*pages.values(), strict=True)) > 45
+    assert min(cv2.PSNR(a, b) for a, b in zip(*pages.values(), strict=True)) > 45
 
     avatar = Avatar.from_photos([photo]) if texture else Avatar.load(people["paper"])
     portrait, warp = (avatar.source_frame(AnimateConfig(size=size, model=model)) for model in (None, "geometry"))
@@ -696,11 +692,11 @@ def test_the_page_shows_what_animate_shows(
     for shown, index, target in zip(pages["webgl"], shown_at, targets, strict=True):
         expected, plain = (one.paint(one.flow(target), target) for one in (portrait, warp))
         corner = slice(-size // 8, None), slice(-size // 6, None)
-        assert psnr(shown[corner], expected[corner]) < 30, "the label"
+        assert cv2.PSNR(shown[corner], expected[corner]) < 30, "the label"
         for picture in (shown, plain):
             picture[corner] = expected[corner]
-        assert psnr(shown, expected) > least
-        assert index == 0 or psnr(shown, expected) > psnr(plain, expected) + 3
+        assert cv2.PSNR(shown, expected) > least
+        assert index == 0 or cv2.PSNR(shown, expected) > cv2.PSNR(plain, expected) + 3
         if what == "large" and index == 40:
             # Skin keeps the photo's grain.
             x, y = target[205, :2].astype(int)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -48,11 +49,6 @@ def sent(encoder: Any, images: list[Image]) -> tuple[list[Image], list[int]]:
     return out, sizes
 
 
-def psnr(a: list[Image], b: list[Image]) -> float:
-    error = np.mean([(x.astype(np.float32) - y) ** 2 for x, y in zip(a, b, strict=True)])
-    return float(10 * np.log10(255**2 / error))
-
-
 def test_the_portrait_takes_fewer_bytes_and_keeps_its_mark(codecs: Any, portrait: Image) -> None:
     images = moving(portrait, 25)
     (plain, plain_sizes), (made, sizes) = (
@@ -60,7 +56,8 @@ def test_the_portrait_takes_fewer_bytes_and_keeps_its_mark(codecs: Any, portrait
     )
     assert len(made) == len(plain) == len(images)
     assert sum(sizes[1:]) < 0.8 * sum(plain_sizes[1:])
-    assert psnr(made, images) > psnr(plain, images) - 0.5
+    original = np.vstack(images)
+    assert cv2.PSNR(np.vstack(made), original) > cv2.PSNR(np.vstack(plain), original) - 0.5
     detector = WatermarkDetector()
     assert detector.read(made).payload == detector.read(images).payload
 

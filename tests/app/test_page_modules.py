@@ -35,10 +35,6 @@ SIZE = 384
 FRAMES = (0, 3, 6)  # of every eighth frame of the motion
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(np.square(a.astype(float) - b).mean(), 1e-9)))
-
-
 @pytest.mark.parametrize("path", sorted(PAGE.glob("*.js")), ids=lambda path: path.name)
 def test_a_module_can_be_read(path: Path) -> None:
     command = [str(NODE), "--input-type=module", "--check"]
@@ -81,10 +77,10 @@ def test_the_modules_draw_what_the_program_draws(tmp_path: Path) -> None:
         shades.append(0.0 if gain is None else float(np.abs(gain - 1).max()))
         seen, _ = stage._texture.network_inputs(flow, target, stage.window_at(target))
         found = np.fromfile(folder / f"seen_{place['index']}.raw", np.uint8).reshape(*seen.shape[:2], 4)
-        assert psnr(found[..., :3], seen) > 38
+        assert cv2.PSNR(found[..., :3], seen) > 38
         shape = place["height"], place["width"], 4
         frame = np.fromfile(folder / f"frame_{place['index']}.raw", np.uint8).reshape(shape)
         expected = source.paint(source.flow(target), target)
         part = expected[place["y"] : place["y"] + shape[0], place["x"] : place["x"] + shape[1]]
-        assert psnr(frame[..., :3], part) > 48
+        assert cv2.PSNR(frame[..., :3], part) > 48
     assert max(shades) > 0.02

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 from conftest import DRIVER_FPS, SIDE_PX
 from mimik.config import LossWeights, NetworkConfig, Preset, TrainConfig
 from mimik.data.index import ClipInfo
+from mimik.networks.checkpoint import save_release
+from mimik.networks.generators import build_networks
 
 
 def clip_info(key: str = "ada_00", num_frames: int = 28, size: int = SIDE_PX, **fields: Any) -> ClipInfo:
@@ -41,3 +44,11 @@ TINY = Preset(
     losses=LossWeights(content={}, pixel=3.0, adversarial=0.1, feature_matching=0.1, synthesized=2.0, drawn=0.25),
     train=TrainConfig(),
 )
+
+
+def write_release(folder: Path) -> Path:
+    """A release of random networks."""
+    path = folder / "tiny.safetensors"
+    torch.manual_seed(1)
+    save_release(path, build_networks(TINY.networks, 1), TINY, {"steps": 1})
+    return path

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
-from evaluation_clips import TINY, clip_info
+from evaluation_clips import TINY, clip_info, write_release
 
 from conftest import DRIVER_FPS, Driver
 from mimik.app.cli import app
@@ -35,7 +35,7 @@ from mimik.evaluation.settings import EvaluateConfig
 from mimik.face.landmarks import Face, Landmarker, head_pose
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.media import video
-from mimik.networks.checkpoint import load_release, save_release
+from mimik.networks.checkpoint import load_release
 from mimik.networks.features import FaceNet
 from mimik.networks.generators import build_networks
 from mimik.provenance.verifying import verify
@@ -108,10 +108,7 @@ RECIPE = Recipe(lr_generator=1e-3, lr_discriminator=2e-3, num_steps=3, probe_eve
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    torch.manual_seed(1)
-    save_release(path, build_networks(TINY.networks, 1), TINY, {"steps": 1})
-    return path
+    return write_release(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
+pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
-from evaluation_clips import TINY
+from evaluation_clips import write_release
 
 from conftest import Driver, turned
 from mimik.animation.source_frame import SourceFrame
@@ -18,16 +18,11 @@ from mimik.animation.source_image import SourceImage
 from mimik.config import AnimateConfig, ModelError
 from mimik.evaluation import models
 from mimik.face.landmarks import Face, Image
-from mimik.networks.checkpoint import save_release
-from mimik.networks.generators import build_networks
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    torch.manual_seed(1)
-    save_release(path, build_networks(TINY.networks, 1), TINY, {"steps": 1})
-    return path
+    return write_release(tmp_path_factory.mktemp("models"))
 
 
 def test_of_several_photos_the_nearest_is_taken(driver: Driver) -> None:

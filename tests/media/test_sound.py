@@ -15,6 +15,7 @@ import pytest
 from media_files import RED, click_time, click_track, flat, make_clip, make_video, refused, sound_packets, write_all
 from PIL import Image
 
+from made_files import write_sound
 from mimik.media import sound, video
 
 
@@ -158,21 +159,6 @@ def test_a_silent_source_and_a_gif_with_sound(tmp_path, caplog):
 
 
 # Samples.
-
-
-def write_sound(path: Path, samples: np.ndarray, rate: int, *, codec: str = "pcm_s16le", layout: str = "mono") -> Path:
-    """samples [C, N] in -1..1 as a sound file."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout=layout)
-        resampler = av.AudioResampler(
-            format=stream.format, layout=layout, rate=rate, frame_size=stream.frame_size or 1000
-        )
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), format="fltp", layout=layout)
-        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), 0
-        for part in [*resampler.resample(frame), *resampler.resample(None)]:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
-    return path
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0, amplitude: float = 0.5) -> np.ndarray:
