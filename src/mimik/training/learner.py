@@ -19,14 +19,13 @@ from mimik.inference.avatar_file import most_neutral_face
 from mimik.inference.windows import photo_windows, to_network_size
 from mimik.networks import losses
 from mimik.networks.features import content_network
-from mimik.networks.generators import Discriminator, Generator, Networks, Synthesis
+from mimik.networks.generators import Generator, Networks, Synthesis
 from mimik.pipeline import Progress, silent
 from mimik.training.pairs import Pairs, PreparedPhoto, image_planes
 from mimik.training.photos import Deadline, Photo
 from mimik.training.probes import Probes
 from mimik.training.step import (
     DiscriminatorInputs,
-    DiscriminatorOutput,
     DiscriminatorStep,
     Ema,
     generator_terms,
@@ -80,25 +79,6 @@ class FineTunedGenerator(nn.Module):
         return self.G(batch["y"], self.psi, batch.get("warped"), batch.get("geometry"), batch.get("interior"))
 
 
-class PersonalDiscriminatorStep(DiscriminatorStep):
-    """D' of one person: w' instead of w0 + W_i."""
-
-    def __init__(self, discriminator: Discriminator, w: Tensor) -> None:
-        """Args: w: [N], initial w'."""
-        super().__init__(discriminator)
-        self.w = nn.Parameter(w.detach().clone())
-
-    def forward(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> Tensor:
-        score, _ = self.D(torch.cat([x, x_hat]), torch.cat([y, y]), w=self.w)
-        return score.float()
-
-    def output(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> DiscriminatorOutput:
-        score, fake_acts = self.D(x_hat, y, w=self.w)
-        with torch.no_grad():
-            _, real_acts = self.D(x, y, w=self.w)
-        return DiscriminatorOutput(score.float(), fake_acts, real_acts, self.w.detach()[None])
-
-
 class Learner:
     """One person's networks, their optimizers, and the training step."""
 
@@ -146,7 +126,7 @@ class Learner:
             e_hat = networks.E(read[None].to(self.device), image_planes(y)[None].to(self.device)).mean(1)  # [1, N]
             psi, w = networks.P(e_hat), networks.D.personal_weight(e_hat[0])
         self.generator = FineTunedGenerator(networks.G, psi).train()
-        self.discriminator_step = PersonalDiscriminatorStep(networks.D, w).train()
+        self.discriminator_step = DiscriminatorStep(networks.D, w).train()
         self._ema = Ema(self.generator, recipe.ema)
         self.average = self._ema.average
         self.content = {

@@ -66,30 +66,35 @@ class DiscriminatorOutput(NamedTuple):
     score: Tensor  # [B] r of the fake frames
     fake_acts: list[Tensor]  # D's activations for the fake and the real frames
     real_acts: list[Tensor]  # D's activations for the fake and the real frames
-    rows: Tensor  # [B, N] W_i of their videos
+    rows: Tensor  # [B, N] W_i of their videos, or [1, N] w'
 
 
 class DiscriminatorStep(nn.Module):
     """D's forward passes, for its update and for the update of E, P and G."""
 
-    def __init__(self, discriminator: Discriminator) -> None:
+    def __init__(self, discriminator: Discriminator, w: Tensor | None = None) -> None:
+        """Args: w: [N], initial w' of one person, which takes the place of w0 + W_i in fine-tuning."""
         super().__init__()
         self.D = discriminator
+        self.w = None if w is None else nn.Parameter(w.detach().clone())
+
+    def _judged(self, x: Tensor, y: Tensor, video: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.D(x, y, video) if self.w is None else self.D(x, y, w=self.w)
 
     def forward(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> Tensor:
         """Scores [2 B] of the real frames, then of the fake ones.
 
         One pass, because D processes items independently, and DDP requires one forward pass per backward pass.
         """
-        score, _ = self.D(torch.cat([x, x_hat]), torch.cat([y, y]), torch.cat([video, video]))
+        score, _ = self._judged(torch.cat([x, x_hat]), torch.cat([y, y]), torch.cat([video, video]))
         return score.float()
 
     def output(self, x: Tensor, x_hat: Tensor, y: Tensor, video: Tensor) -> DiscriminatorOutput:
         """Gradients reach only x_hat if D's parameters require none."""
-        score, fake_acts = self.D(x_hat, y, video)
+        score, fake_acts = self._judged(x_hat, y, video)
         with torch.no_grad():
-            _, real_acts = self.D(x, y, video)
-            rows = self.D.W(video)
+            _, real_acts = self._judged(x, y, video)
+            rows = self.D.W(video) if self.w is None else self.w[None]
         return DiscriminatorOutput(score.float(), fake_acts, real_acts, rows)
 
 
