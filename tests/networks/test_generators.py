@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="what trains is not installed: pip install '.[train]'")
 
 import torch.nn.functional as F  # noqa: N812
+from network_sizes import count_parameters, size_table
 from torch import Tensor, nn
 
 from mimik.config import PRESETS
@@ -22,7 +22,6 @@ from mimik.networks.generators import (
     Projection,
     apply_correction,
     build_networks,
-    count_parameters,
     view_frames,
 )
 from mimik.rendering.flow import NUM_GEOMETRY
@@ -139,10 +138,8 @@ def test_self_attention_stands_at_an_eighth_and_a_quarter(px: int, down: int, up
 
 
 @pytest.mark.slow
-def test_the_module_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.warns(RuntimeWarning, match=r"mimik\.networks"):  # it is imported above
-        runpy.run_module("mimik.networks.generators", run_name="__main__")
-    lines = capsys.readouterr().out.splitlines()
+def test_the_table_of_the_sizes() -> None:
+    lines = size_table().splitlines()
     assert [line.split()[-2:] for line in lines[1:5]] == [
         ["14.83", "14.91"],
         ["31.21", "31.38"],
