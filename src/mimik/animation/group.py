@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
+from itertools import tee
 
 import cv2
 import numpy as np
@@ -30,32 +30,28 @@ class SharedDriver(Driver):
         """Args: driver: opened; num_faces: number of calls of motion."""
         super().__init__(driver.name, driver.path, driver.fps, driver.num_frames, sound=driver.sound)
         self.kind, self.is_still = driver.kind, driver.is_still  # type: ignore[misc]  # those of what is shared
-        self._driver = driver
+        self._driver, self._num_faces = driver, num_faces
         self._lock = threading.Lock()
         self._begun: DrivingMotion | None = None
-        self._waiting: list[deque[MotionFrame]] = [deque() for _ in range(num_faces)]
-        self._num_begun = 0
+        self._copies: list[Iterator[MotionFrame]] = []  # for further calls
 
     def motion(self, settings: DriverSettings) -> DrivingMotion:
         with self._lock:
-            first = self._begun is None
-            if self._begun is None:
-                self._begun = self._driver.motion(settings)
-            own = self._waiting[self._num_begun]
-            self._num_begun += 1
-        begun = self._begun
-        return DrivingMotion(begun.neutral, self._copy(begun, own), begun.close, begun.notes if first else None)
+            begun, notes = self._begun, None
+            if begun is None:
+                begun = self._begun = self._driver.motion(settings)
+                notes = begun.notes
+                self._copies += tee(begun.frames, self._num_faces)
+            own = self._copies.pop()
+        return DrivingMotion(begun.neutral, self._locked(own), begun.close, notes)
 
-    def _copy(self, begun: DrivingMotion, own: deque[MotionFrame]) -> Iterator[MotionFrame]:
+    def _locked(self, frames: Iterator[MotionFrame]) -> Iterator[MotionFrame]:
+        """The frames; one copy at a time may advance."""
         while True:
             with self._lock:
-                if not own:
-                    frame = next(begun.frames, None)
-                    if frame is None:
-                        return
-                    for waiting in self._waiting:
-                        waiting.append(frame)
-                frame = own.popleft()
+                frame = next(frames, None)
+            if frame is None:
+                return
             yield frame
 
 
