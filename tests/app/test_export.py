@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from mimik.app import cli
 from mimik.app.export import description, exporting, graphs, motion_data, settings
 from mimik.app.export.exporting import PORTRAIT
 from mimik.app.export.graphs import multiply_adds
-from mimik.app.export.motion_data import packed, unpacked
+from mimik.app.export.motion_data import packed
 from mimik.app.export.networks import OUTPUTS, Drawing, baked
 from mimik.app.export.settings import ExportConfig, check_export_folder
 from mimik.app.export.source import ExportSource
@@ -355,6 +355,17 @@ def test_the_bundled_weights_are_for_research(people: dict[str, Path]) -> None:
     person = replace(read_avatar(people["texture"]), record={"model": {"name": "texture.safetensors"}})
     people["texture"].with_name("shipped.avatar").write_bytes(person.pack())
     assert ExportSource.of(str(people["texture"].with_name("shipped.avatar")), ExportConfig()).research_only
+
+
+def unpacked(data: bytes, shapes: Sequence[tuple[int, ...]], kind: np.dtype[Any]) -> list[np.ndarray]:
+    """Inverse of packed; the page decodes the same way, part by part."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    planes = np.frombuffer(data, np.uint8).astype(np.int64)
+    count = int(ends[-1])
+    zigzag = planes[:count] + (planes[count : 2 * count] << 8 if kind.itemsize == 2 else 0)
+    steps = zigzag >> 1 ^ -(zigzag & 1)
+    parts = np.split(steps, ends[:-1])
+    return [part.reshape(shape).cumsum(-2).cumsum(-1).astype(kind) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def arrays_of(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:

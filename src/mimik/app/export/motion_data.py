@@ -52,17 +52,6 @@ def packed(parts: Sequence[NDArray[Any]]) -> bytes:
     return low + (zigzag >> 8).astype(np.uint8).tobytes() if kind.itemsize == 2 else low
 
 
-def unpacked(data: bytes, shapes: Sequence[tuple[int, ...]], kind: np.dtype[Any]) -> list[NDArray[Any]]:
-    """Inverse of packed; the page decodes the same way, part by part."""
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    planes = np.frombuffer(data, np.uint8).astype(np.int64)
-    count = int(ends[-1])
-    zigzag = planes[:count] + (planes[count : 2 * count] << 8 if kind.itemsize == 2 else 0)
-    steps = zigzag >> 1 ^ -(zigzag & 1)
-    parts = np.split(steps, ends[:-1])
-    return [part.reshape(shape).cumsum(-2).cumsum(-1).astype(kind) for part, shape in zip(parts, shapes, strict=True)]
-
-
 @dataclass(frozen=True)
 class _Cut:
     """Non-empty parts of frames, cropped to boxes."""
