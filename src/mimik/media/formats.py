@@ -19,7 +19,7 @@ OUTPUT_FORMATS = (
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SOUND_SUFFIXES = (".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".aac")
 _NOT_TEXTS = (*IMAGE_SUFFIXES, *CONTAINERS, *SOUND_SUFFIXES, ".gif", ".avi", ".bmp", ".tif", ".tiff", ".heic", ".avif")
-FRAMES_PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*")
+FRAMES_PATTERN = re.compile(r"([^%]*)%(?:0\d+)?d([^%]*)")  # what is before and after the number
 _PICTURE_OR_VIDEO = "picture or video file"
 
 

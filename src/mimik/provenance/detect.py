@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -103,18 +103,8 @@ class Result:
 
     def to_json(self) -> str:
         """The complete result as JSON text, with the sentence."""
-        return json.dumps(
-            {
-                "probability": round(self.probability, 4),
-                "is_sure": self.is_sure,
-                "unusual": round(self.unusual, 3),
-                "num_frames": self.num_frames,
-                "known": vars(self.known),
-                "foreign": vars(self.foreign),
-                "sentence": self.sentence,
-            },
-            indent=2,
-        )
+        rounded = {"probability": round(self.probability, 4), "unusual": round(self.unusual, 3)}
+        return json.dumps(asdict(self) | rounded | {"sentence": self.sentence}, indent=2)
 
 
 def detect(path: Path, *, landmarker: Landmarker | None = None) -> Result:

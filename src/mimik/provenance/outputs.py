@@ -9,9 +9,8 @@ from pathlib import Path
 
 from mimik.config import InputError
 from mimik.files import can_write_in
+from mimik.media.formats import FRAMES_PATTERN
 from mimik.provenance.formats import BESIDE, MEDIA_TYPES, SIDECAR_SUFFIX, STILLS
-
-_PATTERN = re.compile(r"([^%]*)%(?:0\d+)?d([^%]*)")
 
 
 def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
@@ -33,7 +32,7 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
             f"-o {out}: use a file ending in {', '.join((*MEDIA_TYPES, *BESIDE))}, a folder for PNG frames, or "
             "frames/%05d.webp."
         )
-    if pattern is not None and not (_PATTERN.fullmatch(pattern.name) and pattern.suffix.lower() in STILLS):
+    if pattern is not None and not (FRAMES_PATTERN.fullmatch(pattern.name) and pattern.suffix.lower() in STILLS):
         raise InputError(f"-o {out}: a pattern has one %05d and ends in {', '.join(STILLS)}, as in frames/%05d.webp.")
 
     for path in inputs:
@@ -92,6 +91,6 @@ def frames_pattern(out: Path) -> Path | None:
 
 
 def frame_names(pattern: Path) -> re.Pattern[str]:
-    parts = _PATTERN.fullmatch(pattern.name)
+    parts = FRAMES_PATTERN.fullmatch(pattern.name)
     assert parts, "check_output lets no other pattern pass"
     return re.compile(re.escape(parts[1]) + r"\d+" + re.escape(parts[2]))

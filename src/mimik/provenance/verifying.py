@@ -185,25 +185,13 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as a dictionary for JSON, with the sentence and the exit code."""
-        return {
-            "status": self.status,
-            "exit_code": self.exit_code,
-            "sentence": self.sentence,
-            "signer": self.signer,
-            "subject": self.subject,
-            "generator": self.generator,
-            "version": self.version,
-            "model": self.model,
-            "created": self.created,
+        about = vars(self) | {
             "sources": [source_record(one) for one in self.sources],
             "settings": dict(self.settings),
-            "consent": self.consent,
-            "label": self.has_label,
-            "binding": self.binding,
             "mark": vars(self.mark) if self.mark else None,
-            "earlier": self.earlier,
-            "codes": self.codes,
         }
+        about["label"] = about.pop("has_label")
+        return {"status": self.status, "exit_code": self.exit_code, "sentence": self.sentence} | about
 
     def to_json(self) -> str:
         """to_dict as JSON text."""
