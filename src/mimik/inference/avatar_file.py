@@ -116,18 +116,16 @@ class AvatarFile:
         tensors: dict[str, NDArray[Any]] = {
             **{name: np.ascontiguousarray(value, np.float16) for name, value in self.tensors.items()},
             _PSI: np.ascontiguousarray(self.psi, np.float32),
-            "photo.points": np.ascontiguousarray(self.face.points, np.float32),
-            "photo.blendshapes": np.ascontiguousarray(self.face.blendshapes, np.float32),
-            "photo.png": encoded_png(self.picture),
             "preview.png": encoded_png(preview),
         }
         if self.teeth is not None:
             for name, kind in _TEETH.items():
                 tensors[name] = np.ascontiguousarray(getattr(self.teeth, name.removeprefix("teeth.")), kind)
-        for number, (picture, face) in enumerate(self.others):
-            tensors[f"other.{number}.png"] = encoded_png(picture)
-            tensors[f"other.{number}.points"] = np.ascontiguousarray(face.points, np.float32)
-            tensors[f"other.{number}.blendshapes"] = np.ascontiguousarray(face.blendshapes, np.float32)
+        others = {f"other.{number}": other for number, other in enumerate(self.others)}
+        for name, (picture, face) in {"photo": (self.picture, self.face), **others}.items():
+            tensors[f"{name}.png"] = encoded_png(picture)
+            tensors[f"{name}.points"] = np.ascontiguousarray(face.points, np.float32)
+            tensors[f"{name}.blendshapes"] = np.ascontiguousarray(face.blendshapes, np.float32)
         about = {
             "format": AVATAR_FORMAT,
             "preset": preset_to_json(self.preset),
