@@ -34,24 +34,15 @@ class Inputs:
     """Input components of the tab."""
 
     who: Any
-    photo: Any
-    person_video: Any
-    avatar: Any
-    photos: Any
+    people: list[Any]  # in the order of WHO
     how: Any
-    motion: Any
-    driver_video: Any
-    sound: Any
-    text: Any
-    driver_file: Any
+    drivers: list[Any]  # in the order of HOW
 
     def all(self) -> list[Any]:
-        return list(vars(self).values())
+        return [self.who, *self.people, self.how, *self.drivers]
 
-    @classmethod
-    def place(cls, name: str) -> int:
-        """Index of a component in all()."""
-        return list(cls.__dataclass_fields__).index(name)
+
+_NUM_INPUTS = 2 + len(WHO) + len(HOW)
 
 
 @dataclass(frozen=True)
@@ -67,16 +58,15 @@ class Selection:
     @classmethod
     def of(cls, values: Sequence[Any]) -> Selection:
         """Args: values: of Inputs.all()."""
-        who, photo, person_video, avatar, photos, how, motion, driver_video, sound, text, driver_file = values
-        source = dict(zip(WHO, (photo, person_video, avatar, photos), strict=True))[who]
+        (who, *people), (how, *drivers) = values[: 1 + len(WHO)], values[1 + len(WHO) :]
+        source, driver = people[WHO.index(who)], drivers[HOW.index(how)]
         is_batch = who == WHO[3]
         chosen = list(source or []) if is_batch else [source] if source else []
-        driver = dict(zip(HOW, (motion, driver_video, sound, text, driver_file), strict=True))[how]
+        if how == "Text":
+            words = " ".join((driver or "").split())
+            return cls(chosen, is_batch, None, f"“{words[:40]}{'…' * (len(words) > 40)}”", driver or "")
         if not driver:
             return cls(chosen, is_batch, None, "")
-        if how == "Text":
-            words = " ".join(driver.split())
-            return cls(chosen, is_batch, None, f"“{words[:40]}{'…' * (len(words) > 40)}”", driver)
         name = f"the motion “{driver}”" if how == "Motion" else Path(driver).name
         return cls(chosen, is_batch, driver, name)
 
@@ -85,7 +75,7 @@ class Selection:
         if not self.photos:
             return "Choose a person to animate."
         who = f"{len(self.photos)} photos" if len(self.photos) > 1 else Path(self.photos[0]).name
-        if self.text is not None:
+        if self.text:
             return f"{who} will say {self.driver_name}"
         if self.driver is None:
             return f"{who}: choose a driver."
@@ -97,25 +87,24 @@ def build_tab(shared: Shared) -> None:
     gr = shared.gr
     with gr.Row():
         with gr.Column(min_width=260):
-            who, photo, person_video, avatar, photos, portraits = _person_inputs(shared)
+            who, people, portraits = _person_inputs(shared)
         with gr.Column(min_width=260):
-            how, motion, motions, driver_video, sound, words, driver_file = _driver_inputs(shared)
-            text, voice = words[1:]
+            how, drivers, shown, voice = _driver_inputs(shared)
         with gr.Column(min_width=320, scale=2):
             said = gr.HTML(markup.note(Selection([], False, FIRST_MOTION, "").sentence(), "plain"), elem_id="summary")
             go, status, number = shared.buttons("Animate", "animate")
             result = _ResultArea(shared)
-    inputs = Inputs(who, photo, person_video, avatar, photos, how, motion, driver_video, sound, text, driver_file)
+    inputs = Inputs(who, people, how, drivers)
     settings, background, format, beside = _settings(shared)
-    _choices(shared, inputs, portraits, [motions, driver_video, sound, words[0], driver_file], said, status)
+    _choices(shared, inputs, portraits, shown, said, status)
     handler = _handler(shared, [name for name, _ in settings], result)
     begun = go.click(shared.begin(), None, [number, status], queue=False, **PRIVATE)
-    shown = [component for _, component in settings]
-    selection = [number, *inputs.all(), *background, format, beside, voice, *shown]
+    selection = [number, *inputs.all(), *background, format, beside, voice, *(one for _, one in settings)]
     begun.then(handler, selection, [status, *result.components], **WORK, **PRIVATE)
 
 
-def _person_inputs(shared: Shared) -> tuple[Any, ...]:
+def _person_inputs(shared: Shared) -> tuple[Any, list[Any], Any]:
+    """The choice of WHO, a component for each, and the bundled portraits."""
     gr = shared.gr
     who = gr.Radio(WHO, value=WHO[0], label="Person to animate", elem_id="who")
     photo = shared.picture("photo", 240)
@@ -133,10 +122,11 @@ def _person_inputs(shared: Shared) -> tuple[Any, ...]:
         height=200,
         visible=False,
     )
-    return who, photo, person_video, avatar, photos, shared.portraits("examples", 4, 96, [photo])
+    return who, [photo, person_video, avatar, photos], shared.portraits("examples", 4, 96, [photo])
 
 
-def _driver_inputs(shared: Shared) -> tuple[Any, ...]:
+def _driver_inputs(shared: Shared) -> tuple[Any, list[Any], list[Any], Any]:
+    """The choice of HOW, a component for each with its value, one for each to show, and the voice of the text."""
     gr = shared.gr
     how = gr.Radio(HOW, value=HOW[0], label="Driver", elem_id="how")
     motion = gr.State(FIRST_MOTION)
@@ -159,7 +149,8 @@ def _driver_inputs(shared: Shared) -> tuple[Any, ...]:
     driver_file = gr.File(
         label="A photo, .motion, .jsonl or .csv", file_types=types, elem_id="driver-file", height=160, visible=False
     )
-    return how, motion, motions, driver_video, sound, (words, text, voice), driver_file
+    shown = [motions, driver_video, sound, words, driver_file]
+    return how, [motion, driver_video, sound, text, driver_file], shown, voice
 
 
 def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, Any]:
@@ -191,10 +182,10 @@ def _settings(shared: Shared) -> tuple[list[tuple[str, Any]], list[Any], Any, An
     return list(found.items()), background, format, beside
 
 
-def _choices(shared: Shared, inputs: Inputs, portraits: Any, drivers: list[Any], said: Any, status: Any) -> None:
+def _choices(shared: Shared, inputs: Inputs, portraits: Any, shown: list[Any], said: Any, status: Any) -> None:
     """Show the inputs of the selection; clear messages on an earlier selection."""
     gr = shared.gr
-    sources = [inputs.photo, inputs.person_video, inputs.avatar, inputs.photos]
+    motions, motion = shown[0], inputs.drivers[0]
     quick: dict[str, Any] = {"queue": False, **PRIVATE}
 
     def visible(names: Sequence[str], choice: str) -> list[Any]:
@@ -203,24 +194,24 @@ def _choices(shared: Shared, inputs: Inputs, portraits: Any, drivers: list[Any],
     def of_who(choice: str) -> list[Any]:
         return [*visible(WHO, choice), gr.update(visible=choice == WHO[0])]
 
-    inputs.who.change(of_who, inputs.who, [*sources, portraits], **quick)
-    inputs.how.change(lambda choice: visible(HOW, choice), inputs.how, drivers, **quick)
+    inputs.who.change(of_who, inputs.who, [*inputs.people, portraits], **quick)
+    inputs.how.change(lambda choice: visible(HOW, choice), inputs.how, shown, **quick)
 
     def summary(*values: Any) -> tuple[str, str]:
         return markup.note(Selection.of(values).sentence(), "plain"), ""
 
     for one in inputs.all():
-        if one is not inputs.motion:
+        if one is not motion:
             one.change(summary, inputs.all(), [said, status], trigger_mode="always_last", **quick)
 
     @shared.asks
     def chosen(event: Any, *values: Any) -> tuple[str, str, str]:
         name = examples.motion_previews()[event.index][1]
         selection = list(values)
-        selection[inputs.all().index(inputs.motion)] = name
+        selection[inputs.all().index(motion)] = name
         return name, *summary(*selection)
 
-    drivers[0].select(chosen, inputs.all(), [inputs.motion, said, status], **quick)
+    motions.select(chosen, inputs.all(), [motion, said, status], **quick)
 
 
 class _ResultArea:
@@ -315,21 +306,20 @@ def _preview(path: str) -> tuple[str, bool] | None:
 
 def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Callable[..., Any]:
     """Handler of the button."""
-    num_inputs = len(Inputs.__dataclass_fields__)
 
     @shared.asks
     def on_animate(request: Any, number: int, *values: Any) -> Generator[list[Any]]:
         job = Job(shared.session(request), number)
-        selection = Selection.of(values[:num_inputs])
-        background, color, picture, format, beside, voice = values[num_inputs : num_inputs + 6]
-        shown = dict(zip(names, values[num_inputs + 6 :], strict=True))
+        selection = Selection.of(values[:_NUM_INPUTS])
+        background, color, picture, format, beside, voice = values[_NUM_INPUTS : _NUM_INPUTS + 6]
+        shown = dict(zip(names, values[_NUM_INPUTS + 6 :], strict=True))
         yield [markup.waiting("Starting"), *result.show()]
         try:
             behind = controls.background_of(controls.value_of("background", background), color, picture)
             photo = selection.photos[0] if selection.photos and not selection.is_batch else None
             settings = controls.values_of(shown) | {"background": behind}
             config = controls.config_of(settings, model=shared.model, photo=photo)
-            if selection.text is not None or values[Inputs.place("how")] == "Text":
+            if selection.text is not None:
                 job.check()
                 selection = replace(selection, driver=synthesize_speech(job, selection.text, voice))
             options: dict[str, Any] = {"limits": shared.limits, "format": format, "beside": beside}
