@@ -37,3 +37,12 @@ def smoothstep(x: Any, low: Any = 0.0, high: Any = 1.0) -> Any:
     out *= t
     out *= t
     return out
+
+
+def line_fit(x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float]:
+    """Slope and value at 0 of the line that best fits y [N] over x [N]; the slope is 0 where x hardly varies."""
+    x, y = x.astype(float), y.astype(float)
+    away = x - x.mean()
+    variance = float((away * away).mean())
+    slope = float((away * y).mean()) / variance if variance > 1e-6 else 0.0
+    return slope, float(y.mean() - slope * x.mean())

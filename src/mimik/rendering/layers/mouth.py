@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import smoothstep
+from mimik.arrays import line_fit, smoothstep
 from mimik.face.landmarks import Array, Image, Pose
 from mimik.rendering.layers import teeth
 from mimik.rendering.layers.arch import Wall, lower_wall, upper_wall
@@ -180,7 +180,7 @@ class MouthLayer:
         front = found & (np.abs(u) < 12)[None]
         front = front if front.any() else found
         # The light under the lip, from how the teeth darken toward it.
-        slope, least = np.polyfit(light[front], (unrolled @ LUMA / along)[front], 1)
+        slope, least = line_fit(light[front], (unrolled @ LUMA / along)[front])
         ambient = float(np.clip(least / max(least + slope, 1e-6), *_BARED))
         shade = np.maximum((ambient + (1 - ambient) * light) * along, _MIN_OWN_SHADE)
         lit = _tinted(shade[front])
