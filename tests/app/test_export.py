@@ -593,7 +593,7 @@ def test_folders_of_others_are_left_alone(
 def test_the_command(by_command: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, done = by_command
     assert done.exit_code == 0, done.output
-    assert "x_hat" in done.stdout and "in the mean" in done.stdout and "synthetic" in done.stdout
+    assert "x_hat" in done.stdout and "mean difference" in done.stdout and "synthetic" in done.stdout
     assert "holds the person's photo" in done.stderr
     done = CliRunner().invoke(cli.app, ["export", "photo.jpg", "-o", str(tmp_path / "other")])
     assert done.exit_code == 2 and "is not a model" in done.stderr

@@ -372,7 +372,7 @@ def _with_other_things(out: Path) -> None:
         (["--lpips", "nowhere"], "contains no alexnet-owt-7be5be79.pth", None),
         (["--data", "nowhere"], "contains no index.jsonl", None),
         ([], "contains other files", _with_other_things),
-        ([], "is a file; use a folder", lambda out: out.write_text("x")),
+        ([], "is not a folder; use another name", lambda out: out.write_text("x")),
     ],
 )
 def test_bad_input_ends_in_one_sentence(

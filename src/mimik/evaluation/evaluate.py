@@ -28,7 +28,7 @@ from mimik.evaluation.protocols import Task, spaced, tasks
 from mimik.evaluation.report.pages import write_report
 from mimik.evaluation.report.summary import summary
 from mimik.evaluation.settings import EvaluateConfig
-from mimik.files import write_text
+from mimik.files import check_folder, write_text
 from mimik.inference.device import resolved_device
 from mimik.pipeline import Progress, silent
 from mimik.provenance.credentials import Credentials
@@ -149,8 +149,7 @@ def _mark(out: Path) -> None:
 
 
 def _check_report_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"-o {out}: is a file; use a folder for the report.")
+    check_folder("-o", out)
     if out.is_dir() and not (out / _MARK).exists() and any(out.iterdir()):
         raise InputError(f"-o {out}: contains other files; use a new folder, or that of a report.")
     if not out.parent.is_dir():
