@@ -48,10 +48,8 @@ def test_an_open_mouth_shows_teeth_and_dark(portrait: Image, shut: np.ndarray) -
     image = np.full_like(portrait, 150)
     Painter(portrait, warper).complete(image, warper.flow(target))
     light = image[inside(target)].astype(np.float32) @ LUMA
-    cheeks = shut[[50, 280], :2].astype(int)
-    skin = float((portrait[cheeks[:, 1], cheeks[:, 0]] @ LUMA).mean())
-    assert (light < 0.4 * skin).mean() > 0.15
-    assert (light > 0.55 * skin).mean() > 0.05
+    assert (light < 0.4 * skin_light(portrait, shut)).mean() > 0.15
+    assert (light > 0.55 * skin_light(portrait, shut)).mean() > 0.05
 
 
 def test_lips_that_part_a_little_show_a_dark_line(portrait: Image, shut: np.ndarray) -> None:
@@ -68,33 +66,38 @@ def test_lips_that_part_a_little_show_a_dark_line(portrait: Image, shut: np.ndar
     assert lightest[0] < 0.65 * lightest[1]
 
 
+def opened_by(points: np.ndarray, gap_mm: float) -> np.ndarray:
+    """[478, 3] the face with its lips this far apart."""
+    eyes = points[[33, 133]].mean(0) - points[[362, 263]].mean(0)
+    height = np.linalg.norm(points[10] - points[faces.CHIN])
+    return mouth_opened(points, float(gap_mm / faces.IPD_MM * np.linalg.norm(eyes) / height))
+
+
+def skin_light(picture: Image, points: np.ndarray) -> float:
+    """Brightness of the cheeks, 0..255."""
+    x, y = points[[50, 280], :2].astype(int).T
+    return float((picture[y, x] @ LUMA).mean())
+
+
 def test_a_small_opening_is_a_soft_shadow(portrait: Image, shut: np.ndarray) -> None:
     """At gaps of 4 to 6 mm, the brightness across the opening is that of the middle 60 % of 94 real frames."""
     warper = Warper(shut.astype(np.float32), 512, 512)
-    eyes = shut[[33, 133]].mean(0) - shut[[362, 263]].mean(0)
-    height = np.linalg.norm(shut[10] - shut[faces.CHIN])
-    target = mouth_opened(shut, float(5 / faces.IPD_MM * np.linalg.norm(eyes) / height))
+    target = opened_by(shut, 5)
     image = Painter(portrait, warper).paint(warper.flow(target))
-    cheeks = shut[[50, 280], :2].astype(int)
-    skin = float((portrait[cheeks[:, 1], cheeks[:, 0]] @ LUMA).mean())
     upper, lower = target[[82, 13, 312], :2], target[[87, 14, 317], :2]
     share = np.linspace(0.1, 0.9, 9)[:, None, None]
     x, y = np.moveaxis(upper + share * (lower - upper), -1, 0).round().astype(int)
-    light = (image[y, x].astype(np.float32) @ LUMA).mean(1) / skin
+    light = (image[y, x].astype(np.float32) @ LUMA).mean(1) / skin_light(portrait, shut)
     assert 0.21 < light.min() < 0.55 and 0.49 < light.max() < 0.89
 
 
 def test_teeth_are_visible_in_a_medium_opening(portrait: Image, shut: np.ndarray) -> None:
     """At gaps of 6 to 9 mm, brightness varies by 0.20 of the skin's (standard deviation in real frames)."""
     warper = Warper(shut.astype(np.float32), 512, 512)
-    eyes = shut[[33, 133]].mean(0) - shut[[362, 263]].mean(0)
-    height = np.linalg.norm(shut[10] - shut[faces.CHIN])
-    target = mouth_opened(shut, float(7 / faces.IPD_MM * np.linalg.norm(eyes) / height))
+    target = opened_by(shut, 7)
     image = Painter(portrait, warper).paint(warper.flow(target))
-    cheeks = shut[[50, 280], :2].astype(int)
-    skin = float((portrait[cheeks[:, 1], cheeks[:, 0]] @ LUMA).mean())
     light = image[inside(target)].astype(np.float32) @ LUMA
-    assert 0.19 < light.std() / skin < 0.25
+    assert 0.19 < light.std() / skin_light(portrait, shut) < 0.25
 
 
 def test_lips_meet_gradually_toward_the_corners() -> None:
@@ -197,8 +200,7 @@ def test_the_dark_between_parted_lips_is_not_taken_for_teeth(portrait: Image, po
     target = mouth_opened(portrait_face.points, 0.1)
     warper = Warper(portrait_face.points, 512, 512)
     image = Painter(picture, warper).paint(warper.flow(target))
-    cheeks = portrait_face.points[[50, 280], :2].astype(int)
-    skin = float((portrait[cheeks[:, 1], cheeks[:, 0]] @ LUMA).mean())
+    skin = skin_light(portrait, portrait_face.points)
     light = image[inside(target)].astype(np.float32) @ LUMA
     assert np.percentile(light, 75) > 0.45 * skin  # 0.26 for teeth as dark as the gap
 
