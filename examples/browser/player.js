@@ -5,7 +5,7 @@
 import { CanvasCompositor } from "./canvas.js";
 import { Compositor } from "./compositor.js";
 
-const FORMAT = "mimik export 2";
+const FORMAT = "mimik export 3";
 
 export class Player {
   /**
@@ -21,7 +21,7 @@ export class Player {
     const response = await fetch(`${absolute}export.json`);
     if (!response.ok) throw new Error(`There is no ${folder}export.json; write it: mimik export person.avatar -o person --motion talk`);
     const record = await response.json();
-    if (record.format !== FORMAT) throw new Error(`${folder} is written in "${record.format}", and this page reads "${FORMAT}"; export it again.`);
+    if (record.format !== FORMAT) throw new Error(`${folder} is written in "${record.format}", and this page reads "${FORMAT}"; use the page and the export of one version of mimik: copy examples/browser anew, or export it again.`);
     if (!record.person || !record.motions.length) throw new Error(`${folder} has no person or no motion; export it with --motion talk.`);
     const { person } = record;
     const names = ["photo", "moving", "lit", "plate"].filter((name) => person[name]);

@@ -736,4 +736,4 @@ def test_the_page_names_missing_files(site: Path, tab: tuple[Any, str]) -> None:
     (site / "old/export.json").write_text(json.dumps({"format": "mimik export 1"}))
     page.goto(f"{address}?person=old")
     page.wait_for_selector("#said.error")
-    assert "mimik export 1" in page.inner_text("#said") and "export it again" in page.inner_text("#said")
+    assert "mimik export 1" in page.inner_text("#said") and "copy examples/browser" in page.inner_text("#said")

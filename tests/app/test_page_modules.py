@@ -33,6 +33,15 @@ from mimik.motion.kinds import bundled_motions
 PAGE = Path(__file__).resolve().parents[2] / "examples" / "browser"
 SIZE = 384
 FRAMES = (0, 3, 6)  # of every eighth frame of the motion
+# What the page of a format reads; raise EXPORT_FORMAT when it changes, or older pages draw nonsense.
+LAYOUT = {
+    "mimik export 3": (
+        "brightened digital_source_type format frame_px graphs grid host landmarks max_brighter model motions notice "
+        "num_geometry person program redrawn rim shade_px window_in_face_heights",
+        "windows:4 points:2 flow:2 geometry:4 shading:1 details_boxes:4 details:2 mirror_boxes:4 mirror:5 "
+        "interior_boxes:4 interior:1 layers_boxes:4 layers:4 seen_layers_boxes:4 seen_layers:4",
+    )
+}
 
 
 @pytest.mark.parametrize("path", sorted(PAGE.glob("*.js")), ids=lambda path: path.name)
@@ -50,6 +59,12 @@ def test_the_modules_draw_what_the_program_draws(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     exporting.export("texture", folder, config)
     record = json.loads((folder / "export.json").read_text())
+    arrays = record["motions"][0]["arrays"]
+    planes = (
+        f"{one['name']}:{one.get('planes') or one['shape'][1 if len(one['shape']) == 4 else -1]}" for one in arrays
+    )
+    assert {record["format"]: (" ".join(sorted(record)), " ".join(planes))} == LAYOUT
+    assert f'FORMAT = "{record["format"]}"' in (PAGE / "player.js").read_text()
     (folder / "motion.raw").write_bytes(gzip.decompress((folder / record["motions"][0]["file"]).read_bytes()))
     sizes = {}
     for name in ("photo", "moving", "lit", "plate", "reduced", "reduced_lit", "reduced_matte"):
