@@ -23,7 +23,7 @@ from mimik.motion.retargeting import Retarget
 from mimik.pipeline import NUM_AT_ONCE, QUEUE_FRAMES, Clock, prefetch, run_in_thread
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.layers.canvas import Canvas
+from mimik.rendering.layers.canvas import Box, Canvas
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.painters import NO_NETWORK, PicturePainter, Prepared
 from mimik.rendering.scene import matte
@@ -33,6 +33,7 @@ from mimik.rendering.several import SharedPainter
 Moved = TypeVar("Moved")
 MAX_VIDEO_SIDE = 4096  # larger videos need an H.264 level that few players support
 _CROP_SHOWN = 0.8  # share of the flow's square that --frame crop shows: its border does not move
+_AROUND_SCALE = 3.6  # side of the square around it that may move into it, as Crop.around's scale
 _SMALL = 0.75  # sides of the frames of Quality.SMALL
 
 
@@ -64,7 +65,12 @@ class SourceFrame:
         height, width = image.picture.shape[:2]
         self.image = image
         self.view = View.of(width, height, image.face, config, MAX_VIDEO_SIDE if limit_side else None)
-        self.face = self.view.move(image.face)
+        # What is outside the view may move into it, and tells the person from the background.
+        is_whole = image.is_video or (generator is not None and generator.config.form == "paper")
+        self._around, self._shown = (self.view, None) if is_whole else self.view.around(width, height, image.face)
+        self._corner = 0 if self._shown is None else self._shown.corner
+        self._face_around = self._around.move(image.face)
+        self.face = replace(self._face_around, points=self._face_around.points - np.float32(self._corner))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,7 +92,13 @@ class SourceFrame:
     @functools.cached_property
     def picture(self) -> Image:
         """The photo in this view, uint8 RGB [H, W, 3]."""
-        return self.view.apply(self.image.picture)
+        picture = self._picture_around
+        return picture if self._shown is None else np.ascontiguousarray(self._shown.part(picture))
+
+    @functools.cached_property
+    def _picture_around(self) -> Image:
+        """The photo in this view and around it."""
+        return self._around.apply(self.image.picture)
 
     @functools.cached_property
     def scene(self) -> Scene | str:
@@ -97,48 +109,49 @@ class SourceFrame:
             return "was requested by --scene warp"
         if self._generator is not None and self._generator.config.form == "paper":
             return "is painted by this model"
-        return decompose_photo(self.picture, self.face.points)
+        return decompose_photo(self._picture_around, self._face_around.points)
 
     @functools.cached_property
     def photo_warper(self) -> Warper:
-        """The warper of the photo."""
+        """The warper of the photo and what is around the view."""
         if isinstance(self.scene, str):
-            return self.warper(self.face)
-        return self.scene.warper(self.face.points, self._teeth())
+            return self.warper(self._face_around)
+        return self.scene.warper(self._face_around.points, self._teeth())
 
     def warper(self, face: Face) -> Warper:
         """The warper of a frame of the person's video; face: in it."""
-        return Warper(face.points, *self.size, teeth=self._teeth())
+        return Warper(face.points, self._around.width, self._around.height, teeth=self._teeth())
 
     @functools.cached_property
     def _painter(self) -> PicturePainter:
         if not self._other_images:
             return self._first_painter
         faces = [self.image.face, *(other.face for other in self._other_images)]
-        return SharedPainter(self._first_painter, self._others, [face.points for face in faces])
+        return SharedPainter(self._first_painter, self._others, [face.points for face in faces], self._corner)
 
     @functools.cached_property
     def _first_painter(self) -> PicturePainter:
-        scene = self.scene
+        scene, face = self.scene, self._face_around
         if isinstance(scene, str):
-            return self.painter(self.picture, self.face, self.photo_warper, is_reused=True)
+            return self.painter(self._picture_around, face, self.photo_warper, is_reused=True)
         if self._backdrop is not None:
-            return self._backdrop_painter(self.picture, scene.alpha, self.face, self.photo_warper, is_reused=True)
-        painter = self._plain_painter(scene.front, self.face, self.photo_warper, is_reused=True, matte=scene.matte)
-        return scene.over_plate(painter, self.picture, self.face.points)
+            return self._backdrop_painter(self._picture_around, scene.alpha, face, self.photo_warper, is_reused=True)
+        painter = self._plain_painter(scene.front, face, self.photo_warper, is_reused=True, matte=scene.matte)
+        return scene.over_plate(painter, self.picture, face.points, self._shown)
 
     @functools.cached_property
     def _others(self) -> list[tuple[Warper, PicturePainter]]:
         """Warpers and painters of the further photos, aligned to the face of the main photo."""
         found = []
-        own = head_pose(self.face.points)
+        own = head_pose(self._face_around.points)
+        size = self._around.width, self._around.height
         for other in self._other_images:
             pose = head_pose(other.face.points)
             k = own.scale / pose.scale
             shift = own.translation - k * pose.translation
             soft = other.picture if k >= 1 else cv2.GaussianBlur(other.picture, (0, 0), 0.4 / k)
             matrix = np.array([[k, 0, shift[0] + 0.5 * k - 0.5], [0, k, shift[1] + 0.5 * k - 0.5]])
-            picture = cv2.warpAffine(soft, matrix, self.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            picture = cv2.warpAffine(soft, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             points = other.face.points * np.float32(k) + np.array([*shift[:2], 0], np.float32)
             face = replace(other.face, points=points)
             warper = self.warper(face)
@@ -171,7 +184,7 @@ class SourceFrame:
 
     @functools.cached_property
     def _limit(self) -> EdgeLimit | None:
-        return None if isinstance(self.scene, str) else EdgeLimit(self.face.points, self.scene.alpha)
+        return None if isinstance(self.scene, str) else EdgeLimit(self._face_around.points, self.scene.alpha)
 
     @property
     def background(self) -> str | None:
@@ -194,19 +207,21 @@ class SourceFrame:
         self, picture: Image, alpha: Array, face: Face, warper: Warper, *, is_reused: bool
     ) -> PicturePainter:
         behind: Image | None = None
+        box = self._shown or Box.of(picture)
         if isinstance(self._backdrop, np.ndarray):
             behind = matte.covering(self._backdrop, *self.size)
         elif self._backdrop == BLUR:
-            behind = matte.blurred(picture, alpha)
+            behind = matte.blurred(box.part(picture), box.part(alpha))
         canvas = Canvas.of(picture, warper.crop)
-        front = before(picture, alpha, canvas, behind)
+        front = before(picture, alpha, canvas, behind, box)
         painter = self._plain_painter(front, face, warper, is_reused=is_reused, matte=matte.in_bytes(alpha))
-        return LayeredPainter(painter, alpha, canvas, behind)
+        return LayeredPainter(painter, box.part(alpha), canvas.within(box), behind)
 
     def _plain_painter(
         self, picture: Image, face: Face, warper: Warper, *, is_reused: bool, matte: NDArray[np.uint8] | None = None
     ) -> PicturePainter:
-        return painter_of(self._generator, picture, face.points, warper, is_reused=is_reused, matte=matte)
+        options: dict[str, Any] = {"is_reused": is_reused, "matte": matte, "shown": self._shown}
+        return painter_of(self._generator, picture, face.points, warper, **options)
 
     def retarget(
         self,
@@ -228,12 +243,17 @@ class SourceFrame:
             regions=config.regions if regions is None else regions,
             strength=config.strength if strength is None else strength,
             exact=exact,
-            limit=self._limit,
+            limit=None if self._limit is None else self._limited,
         )
+
+    def _limited(self, points: NDArray[Any]) -> NDArray[Any]:
+        """Face points [478, 3] in pixels of the view, shifted back to where EdgeLimit permits."""
+        assert self._limit is not None
+        return self._limit(points + self._corner) - self._corner
 
     def flow(self, points: NDArray[Any]) -> Flow:
         """The flow to face points [478, 3], in pixels of the view."""
-        return self.photo_warper.flow(points)
+        return self.photo_warper.flow(points + self._corner)
 
     def paint(self, flow: Flow, points: NDArray[Any]) -> Image:
         """The frame with face points [478, 3], uint8 RGB [H, W, 3]."""
@@ -241,7 +261,7 @@ class SourceFrame:
 
     def prepared(self, flow: Flow, points: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
         """The first step of painting a frame: layers and network; outputs, share: as in PicturePainter.prepare."""
-        return self._painter.prepare(flow, points, outputs, share)
+        return self._painter.prepare(flow, points + self._corner, outputs, share)
 
     def finish(self, prepared: Prepared) -> Image:
         """The second step: composite the picture."""
@@ -365,6 +385,30 @@ class View:
         new_width, new_height = (max(step, round(n * k) // step * step) for n in shown)
         return cls(left, top, right, bottom, new_width, new_height, note)
 
+    def around(self, width: int, height: int, face: Face) -> tuple[View, Box | None]:
+        """A larger view of the same scale, as far as the photo reaches, and the box of this view in it.
+
+        Args: width, height: of the photo; face: in it.
+        """
+        crop = Crop.around(face.points, _AROUND_SCALE)
+        low = np.floor([crop.left, crop.top]).astype(int)
+        high = np.ceil([crop.left + crop.side, crop.top + crop.side]).astype(int)
+        left, top = np.minimum(low.clip(0), [self.left, self.top]).tolist()
+        right, bottom = np.maximum(np.minimum(high, [width, height]), [self.right, self.bottom]).tolist()
+        if (left, top, right, bottom) == (self.left, self.top, self.right, self.bottom):
+            return self, None
+        k = self._scale
+        wide = View(left, top, right, bottom, round((right - left) * k), round((bottom - top) * k))
+        x = min(round((self.left - left) * wide._scale), wide.width - self.width)
+        y = min(round((self.top - top) * wide._scale), wide.height - self.height)
+        return wide, Box(x, y, self.width, self.height)
+
+    @property
+    def _scale(self) -> float:
+        """Pixels of the view per pixel of the photo."""
+        k = self.width / (self.right - self.left)
+        return 1.0 if abs(k - 1) < 2 / self.width else k  # cropped to even sizes, not scaled
+
     def apply(self, picture: Image) -> Image:
         part = picture[self.top : self.bottom, self.left : self.right]
         if part.shape[:2] == (self.height, self.width):
@@ -376,8 +420,6 @@ class View:
 
     def move(self, face: Face) -> Face:
         """The face in pixels of the view."""
-        k = self.width / (self.right - self.left)
-        if abs(k - 1) < 2 / self.width:  # cropped to even sizes, not scaled
-            k = 1.0
+        k = self._scale
         points = (face.points - np.array([self.left, self.top, 0], np.float32)) * np.float32(k)
         return replace(face, points=points)

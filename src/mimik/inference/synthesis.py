@@ -36,7 +36,7 @@ from mimik.pipeline import run_in_thread
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.layers.canvas import Canvas, Overlay
+from mimik.rendering.layers.canvas import Box, Canvas, Overlay
 from mimik.rendering.painter import Painter
 from mimik.rendering.painters import NO_NETWORK, SHADE_PX, PicturePainter, Prepared
 
@@ -69,11 +69,9 @@ def embed_photos(network: Network, pictures: Sequence[Image], points: Sequence[A
 class GeometryPainter(PicturePainter):
     """The warped photo with its layers, without a network."""
 
-    def __init__(
-        self, picture: Image, warper: Warper, *, is_reused: bool = False, matte: NDArray[np.uint8] | None = None
-    ) -> None:
+    def __init__(self, picture: Image, warper: Warper, **options: Any) -> None:
         """Args: as in painter.Painter."""
-        self._painter = Painter(picture, warper, is_reused=is_reused, matte=matte)
+        self._painter = Painter(picture, warper, **options)
 
     def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
         return Prepared(flow, target, self._painter.overlays(flow))
@@ -122,6 +120,7 @@ class PersonalizedGenerator:
         *,
         is_reused: bool = False,
         matte: NDArray[np.uint8] | None = None,
+        shown: Box | None = None,
     ) -> PicturePainter:
         """A painter for one picture.
 
@@ -131,12 +130,14 @@ class PersonalizedGenerator:
             warper: of picture and points.
             is_reused: whether many frames are painted; see painter.Painter.
             matte: [H, W], warped with the picture.
+            shown: as in painter.Painter; not for the paper's form.
         """
         if self.config.form == "paper":
             still = None if matte is None else Canvas.of(matte, warper.crop).part(matte)
             return PaperPainter(picture, points, self.config, self._generator.result(), still)
+        generator = self._generator.result()
         return TexturePainter(
-            picture, points, warper, self.config, self._generator.result(), is_reused=is_reused, matte=matte
+            picture, points, warper, self.config, generator, is_reused=is_reused, matte=matte, shown=shown
         )
 
 
@@ -216,6 +217,7 @@ class TexturePainter(PicturePainter):
         *,
         is_reused: bool = False,
         matte: NDArray[np.uint8] | None = None,
+        shown: Box | None = None,
     ) -> None:
         """Cheap, since nothing is compiled: a painter can be made for each frame of a video.
 
@@ -227,9 +229,11 @@ class TexturePainter(PicturePainter):
             generator: Network.generator of the person.
             is_reused: whether many frames are painted; see painter.Painter.
             matte: [H, W], warped with the picture.
+            shown: as in painter.Painter.
         """
         self._config, self._points = config, points
-        self._warper, self._painter = warper, Painter(picture, warper, is_reused=is_reused, matte=matte)
+        self._warper = warper
+        self._painter = Painter(picture, warper, is_reused=is_reused, matte=matte, shown=shown)
         window, self._scale = network_window(points, config)
         self._side = window.side
         self._small_painter = self._painter
@@ -259,7 +263,7 @@ class TexturePainter(PicturePainter):
         prediction = prepared.prediction
         if prediction is None:
             return image
-        window = window_around(prepared.target, self._side)
+        window = window_around(prepared.target - self._painter.shown.corner, self._side)
         _blend_under_detail(image, prediction, window)
         return image
 

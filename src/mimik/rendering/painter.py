@@ -18,7 +18,7 @@ from mimik.rendering.antialiasing import squeezed, squeezed_parts, supersampled
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import FINE, GRID, grid_centers
 from mimik.rendering.flow import Flow, Warper
-from mimik.rendering.layers.canvas import Canvas, Overlay
+from mimik.rendering.layers.canvas import Box, Canvas, Overlay
 from mimik.rendering.layers.eyes import EyeLayer
 from mimik.rendering.layers.mouth import MouthLayer
 from mimik.rendering.layers.opening import Opening
@@ -72,6 +72,7 @@ class Painter:
 
     Attributes:
         canvas: the part that changes.
+        shown: what frames show of the picture.
         is_gray: whether the picture is black-and-white.
     """
 
@@ -83,6 +84,7 @@ class Painter:
         *,
         is_reused: bool = False,
         matte: NDArray[np.uint8] | None = None,
+        shown: Box | None = None,
     ) -> None:
         """Args:
         picture: uint8 RGB [H, W, 3], the photo of the warper, resized by scale.
@@ -91,10 +93,15 @@ class Painter:
         is_reused: whether many frames are painted. The photo is then enlarged once and sampled bilinearly, in a third
             of the time of bicubic sampling; the results differ by half a gray level on average.
         matte: [H, W], warped with the picture. If is_reused, pixels where it is 0 need not be warped.
+        shown: what frames show of the picture; the rest may move into it. None: all of it.
         """
         self._picture, self._warper, self._is_reused = picture, warper, is_reused
         crop = warper.crop.scaled(scale)
         self.canvas = Canvas.of(picture, crop)
+        self.shown = shown or Box.of(picture)
+        self._visible = self.canvas.within(self.shown)
+        corner = np.array([self._visible.left - self.canvas.left, self._visible.top - self.canvas.top])
+        self._first = corner + self.shown.corner[:2]  # of the visible canvas, in pixels of the canvas
         self._cells_per_px = GRID / crop.side
         self._corner = self.canvas.left - crop.left, self.canvas.top - crop.top  # of the canvas, in pixels of the crop
         # x and y of the canvas pixels in the picture.
@@ -111,21 +118,21 @@ class Painter:
 
     @property
     def moved_matte(self) -> NDArray[np.uint8]:
-        """The warped matte of the canvas, for the frame that this thread painted last."""
+        """The warped matte of the visible canvas, for the frame that this thread painted last."""
         return self._painted.matte
 
     def paint(self, flow: Flow, overlays: Sequence[Overlay] | None = None) -> Image:
-        """The picture warped by the flow, with overlays; unchanged outside the crop.
+        """What is shown of the picture, warped by the flow, with overlays; unchanged outside the crop.
 
         Args: overlays: to composite; None: those of the flow.
         """
         out = self.carry(self._picture, flow)
         self.complete(out, flow, overlays)
-        self._shade(self.canvas.part(out), flow, np.zeros(2, int))
+        self._shade(self._visible.part(out), flow, self._first)
         return out
 
     def window(self, flow: Flow, overlays: Sequence[Overlay], square: Crop, px: int) -> Image:
-        """A square of the result of paint, resized to px; only this square is computed."""
+        """A square of the warped picture with overlays, resized to px; only this square is computed."""
         height, width = self._picture.shape[:2]
         low = (np.floor([square.left, square.top]).astype(int) - 1).clip(0, np.array([width, height]) - 1)
         high = (np.ceil([square.left + square.side, square.top + square.side]).astype(int) + 1).clip(1, [width, height])
@@ -162,9 +169,9 @@ class Painter:
         return _Sheet(pixels, factor, (x, y))
 
     def carry(self, plane: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
-        """The picture, or another plane [H, W] of its size, warped by the flow, without overlays."""
-        out = plane.copy()
-        self._carry(self.canvas.part(out), plane, flow, np.zeros(2, int))
+        """What is shown of the picture, or of a plane [H, W] of its size, warped by the flow, without overlays."""
+        out = self.shown.part(plane).copy()
+        self._carry(self._visible.part(out), plane, flow, self._first)
         return out
 
     def _carry(
@@ -400,9 +407,9 @@ class Painter:
         return tuple(overlay for overlay in drawn if overlay is not None)
 
     def complete(self, image: Image, flow: Flow, overlays: Sequence[Overlay] | None = None) -> None:
-        """Close the lips and composite overlays over an image of the photo's size, in place; None: the flow's."""
+        """Close the lips and composite overlays over an image of what is shown, in place; None: the flow's."""
         overlays = self.overlays(flow) if overlays is None else overlays
-        self._complete(self.canvas.part(image), flow, overlays, np.zeros(2, int))
+        self._complete(self._visible.part(image), flow, overlays, self._first)
 
     def _complete(self, part: Image, flow: Flow, overlays: Sequence[Overlay], left_top: NDArray[np.int_]) -> None:
         """The same for a part of the canvas that begins at left_top."""

@@ -92,6 +92,7 @@ class SharedPainter(PicturePainter):
         painter: PicturePainter,
         others: Sequence[tuple[Warper, PicturePainter]],
         points: Sequence[NDArray[Any]],
+        corner: NDArray[np.int_] | float = 0.0,
     ) -> None:
         """Prepare for one person.
 
@@ -99,8 +100,9 @@ class SharedPainter(PicturePainter):
             painter: of the main picture.
             others: warpers and painters of further pictures of the same size, with the face at about the same place.
             points: [478, 3] face points of each photo, the main one first.
+            corner: Box.corner of what frames show of the pictures.
         """
-        self._painter, self._others = painter, others
+        self._painter, self._others, self._corner = painter, others, corner
         self._shapes = np.stack([head_shape(p) for p in points])
 
     def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
@@ -119,7 +121,7 @@ class SharedPainter(PicturePainter):
     def finish(self, prepared: Prepared) -> Image:
         weights, painters, steps = zip(*prepared.prediction, strict=True)
         images = [painter.finish(step) for painter, step in zip(painters, steps, strict=True)]
-        return share_face(images, weights, prepared.target)
+        return share_face(images, weights, prepared.target - self._corner)
 
     @property
     def moved_matte(self) -> NDArray[np.uint8]:

@@ -16,6 +16,30 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
+class Box:
+    """A rectangle inside a picture, in its pixels: what frames show of it."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, picture: NDArray[Any]) -> Box:
+        """The whole picture [H, W, ...]."""
+        return cls(0, 0, picture.shape[1], picture.shape[0])
+
+    @property
+    def corner(self) -> NDArray[np.int_]:
+        """[3] left, top and 0: what is subtracted from points of the picture [.., 3]."""
+        return np.array([self.left, self.top, 0])
+
+    def part(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """A view of the rectangle in a picture."""
+        return picture[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+@dataclass(frozen=True)
 class Canvas:
     """The part of a picture that lies in a warper's crop.
 
@@ -42,6 +66,13 @@ class Canvas:
     def part(self, picture: NDArray[Any]) -> NDArray[Any]:
         """A view of the canvas in a picture."""
         return picture[self.top : self.top + self.size[1], self.left : self.left + self.size[0]]
+
+    def within(self, box: Box) -> Canvas:
+        """What a box shows of the canvas, in pixels of the box."""
+        low = np.array([self.left, self.top]) - box.corner[:2]
+        first, last = (edge.clip(0, [box.width, box.height]).tolist() for edge in (low, low + self.size))
+        crop = Crop(self.crop.left - box.left, self.crop.top - box.top, self.crop.side)
+        return Canvas(crop, first[0], first[1], (last[0] - first[0], last[1] - first[1]))
 
     def place(self, points: NDArray[Any]) -> NDArray[Any]:
         """Points [N, 2] in units of the crop's side -> canvas pixels; (0, 0) is the center of the first pixel."""

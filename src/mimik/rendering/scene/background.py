@@ -19,7 +19,7 @@ from mimik.config import InputError
 from mimik.face.landmarks import NUM_POINTS, OVAL, Array, Image, head_pose, skull_motion
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Flow, Warper, follows
-from mimik.rendering.layers.canvas import Canvas, grown
+from mimik.rendering.layers.canvas import Box, Canvas, grown
 from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.painters import PicturePainter, Prepared
 from mimik.rendering.scene.inpainting import fill
@@ -81,9 +81,19 @@ class Scene:
         height, width = self.alpha.shape
         return Warper(points, width, height, teeth=teeth, matte=self.alpha, free=self.free)
 
-    def over_plate(self, painter: PicturePainter, photo: Image, points: NDArray[Any]) -> LayeredPainter:
-        """A painter of front with matte, over the plate; photo, points: shown while the face does not move."""
-        return LayeredPainter(painter, self.alpha, self.canvas, self.plate, (photo, points))
+    def over_plate(
+        self, painter: PicturePainter, photo: Image, points: NDArray[Any], shown: Box | None = None
+    ) -> LayeredPainter:
+        """A painter over the plate.
+
+        Args:
+            painter: of front with matte.
+            photo, points: what frames show of the photo while the face does not move, and its face points.
+            shown: what the painter shows of front; None: all of it.
+        """
+        box = shown or Box.of(self.alpha)
+        canvas, behind = self.canvas.within(box), box.part(self.plate)
+        return LayeredPainter(painter, box.part(self.alpha), canvas, behind, (photo, points))
 
 
 def decompose_photo(picture: Image, points: NDArray[Any], alpha: Array | None = None) -> Scene | str:
@@ -206,20 +216,21 @@ def _free(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int) -> tup
     return left, crop.top < 0 or float(alpha[:2].max()) < 0.1, right
 
 
-def before(picture: Image, alpha: Array, canvas: Canvas, behind: Image | None) -> Image:
+def before(picture: Image, alpha: Array, canvas: Canvas, behind: Image | None, shown: Box) -> Image:
     """The picture that a LayeredPainter warps in front of another background.
 
     Args:
         picture: uint8 RGB [H, W, 3].
         alpha: [H, W] 0..1, matte of the person in it.
         canvas: the part that moves.
-        behind: the background; None: transparent.
+        behind: the background of what is shown; None: transparent.
+        shown: what frames show of the picture.
     """
     front = foreground(picture, alpha)
     if behind is None:
         return front
     out = front.copy()
-    blend(out, behind, in_bytes(alpha))
+    blend(shown.part(out), behind, in_bytes(shown.part(alpha)))
     canvas.part(out)[...] = canvas.part(front)
     return out
 
@@ -236,7 +247,8 @@ class LayeredPainter(PicturePainter):
         still: tuple[Image, NDArray[Any]] | None = None,
     ) -> None:
         """Args:
-        painter: draws the person's colors with alpha as matte, and the final frame outside the canvas.
+        painter: draws the person's colors with alpha as matte, and the final frame outside the canvas. The other
+            arrays and the canvas are those of the part of its picture that it shows.
         alpha: [H, W] 0..1, matte of that picture.
         canvas: the part of the picture that moves.
         behind: uint8 RGB [H, W, 3]; None: frames have four channels with straight alpha.
