@@ -35,8 +35,10 @@ from mimik.rendering.head_mesh import (
     CONTROL,
     JAW,
     LIPS_RIM,
+    MOUTH_CORNERS,
     across,
     beside_jaw,
+    follows_corners,
     head,
     long_hair,
     normals,
@@ -287,6 +289,7 @@ class Warper:
         found = self.crop.to_unit(np.asarray(target, np.float64))
         goal_face = _parted(found)
         motion = skull_motion(self.source[: face.NUM_POINTS], goal_face)
+        goal_face = self._beside_mouth(goal_face, motion)
         shell = self.source[face.NUM_POINTS :]
         moved = motion.after(self.jaws.skull)
         sway = _SWAY * (motion.apply(self._neck_base) - self._neck_base) * [1, 1, 0]
@@ -373,6 +376,16 @@ class Warper:
             hidden_ears(moved, _EAR_MARGIN),
             motion.rotation,
         )
+
+    def _beside_mouth(self, goal: NDArray[np.float64], motion: Pose) -> NDArray[np.float64]:
+        """The face [478, 3] of a frame with skin beside the mouth that follows its corners sideways.
+
+        Args: motion: of the skull, from the photo to the frame.
+        """
+        sideways = motion.rotation @ self.jaws.skull.rotation[:, 0]
+        moved = (goal - motion.apply(self.source[: face.NUM_POINTS])) @ sideways
+        weight = follows_corners()
+        return goal + (weight @ moved[MOUTH_CORNERS] - weight.sum(1) * moved)[:, None] * sideways
 
     def ear_mask(self, picture: Image, matte: NDArray[np.uint8], crop: Crop, side: int) -> NDArray[np.uint8] | None:
         """occlusion.ear_mask of the photo, at any size; crop: of the warper at this size."""

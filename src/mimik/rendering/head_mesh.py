@@ -33,6 +33,10 @@ LIPS_RIM = np.array([pair for line in (face.LIPS_OUTER_UPPER, face.LIPS_OUTER_LO
 # neck, which turns less than the head, would pull skin of the jaw sideways.
 JAW = np.array([132, 58, 172, 361, 288, 397])
 _BESIDE_JAW_CM = 0.9, 0.3
+MOUTH_CORNERS = [61, 291]
+# Distance over which skin follows a corner sideways. 1.3 cm beside it, the landmark detector finds a fifth of the
+# corner's motion; in videos it is two thirds (optical flow, 14 clips of the training set).
+_FOLLOWS_CORNER_CM = 1.7
 # Semi-axes (width, height, depth) of the two ellipsoids of hair, in centimeters of the canonical face frame; and the
 # depth of their rings.
 _HAIR_CM = (9.0, 11.0, 10.8), (12.0, 14.0, 14.4)
@@ -109,6 +113,17 @@ def _angles() -> NDArray[np.float64]:
     """[n] direction of each point of the face's oval from the center of the head, radians; 0 is up."""
     oval = canonical_mesh().vertices[face.OVAL]
     return np.arctan2(oval[:, 0], _SKULL_CM[1] - oval[:, 1])
+
+
+@functools.cache
+def follows_corners() -> NDArray[np.float64]:
+    """[478, 2] 0..1, by which the skin follows each corner of the mouth sideways; 0 at the lips."""
+    mesh = canonical_mesh().vertices
+    weights = np.zeros((face.NUM_POINTS, 2))
+    apart = np.linalg.norm(mesh[:, None, :2] - mesh[None, MOUTH_CORNERS, :2], axis=-1)
+    weights[: len(mesh)] = np.exp(-((apart / _FOLLOWS_CORNER_CM) ** 2))
+    weights[face.LIPS] = 0
+    return weights
 
 
 def shell_of(pose: Pose, long_hair: tuple[float, float]) -> NDArray[np.float64]:
