@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mimik.rendering import field as field_module
-from mimik.rendering.field import FINE, GRID, area_ratio, centers_along, smooth_field
+from mimik.rendering.field import FINE, GRID, area_ratio, centers_along, smooth_field, unfold
 
 
 def test_area_ratio_of_flows_made_by_hand() -> None:
@@ -44,3 +44,19 @@ def test_an_opencv_without_lapack_gives_the_same_field(monkeypatch: pytest.Monke
         monkeypatch.setattr(field_module, "_has_lapack", lambda answer=answer: answer)
         found[answer], _ = smooth_field(to, offset, slack, [])
     np.testing.assert_allclose(found[True], found[False], atol=1e-4)  # 0.04 px of a 400 px crop
+
+
+def test_what_covers_a_fold_keeps_it() -> None:
+    """A strip whose rows all show the same row of the photo, as between parted lips."""
+    offset = np.zeros((GRID, GRID, 2), np.float32)
+    y = centers_along(GRID)
+    strip = slice(60, 68)
+    offset[strip, :, 1] = (y[strip.start] - y[strip])[:, None]
+    offset[strip.stop :, :, 1] = y[strip.start] - y[strip.stop - 1]
+    covered = np.zeros((GRID, GRID), np.float32)
+    smoothed, _ = unfold(offset, covered)
+    assert np.abs(smoothed - offset)[58:70].max() * GRID > 0.3
+    covered[strip.start - 1 : strip.stop + 1] = 1
+    kept, ratio = unfold(offset, covered)
+    np.testing.assert_array_equal(kept, offset)
+    np.testing.assert_array_equal(ratio, area_ratio(offset))

@@ -13,8 +13,9 @@ from conftest import eyes_closed, mouth_opened, turned
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Landmarker, head_pose
 from mimik.media import video
+from mimik.rendering import flow as flow_module
 from mimik.rendering.crop import WINDOW_SCALE, Crop
-from mimik.rendering.field import GRID, area_ratio
+from mimik.rendering.field import GRID, area_ratio, centers_along, unfold
 from mimik.rendering.flow import NUM_GEOMETRY, Flow, Warper
 
 PORTRAITS = Path(__file__).resolve().parents[3] / "shared" / "portraits"
@@ -210,3 +211,21 @@ def test_the_near_edge_of_the_cheek_stays_smooth(warper: Warper, flow_of, portra
     rows = np.arange(int(y.min() * GRID) - 4, int(y.max() * GRID) + 4)
     found = np.array([np.interp(line, sampled[row], centers) for row in rows])
     assert np.ptp(found - np.polyval(np.polyfit(rows, found, 2), rows)) < 0.01
+
+
+def test_folds_that_an_opening_hides_leave_the_lips_sharp(
+    warper: Warper, portrait_face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cells of the drawn opening, counted by hand, are those that may fold."""
+    found = []
+    monkeypatch.setattr(flow_module, "unfold", lambda offset, covered: found.append(covered) or unfold(offset, covered))
+    assert warper.flow(portrait_face.points).mouth is None and not found[0].any()
+    opened = mouth_opened(portrait_face.points, 0.15)
+    mouth = warper.flow(opened).mouth
+    assert mouth is not None and mouth.parted == mouth.changed == 1
+    upper, lower = (np.interp(centers_along(GRID), *line.T, left=2, right=2) for line in (mouth.upper, mouth.lower))
+    rows = centers_along(GRID)[:, None]
+    cell = 0.8 / GRID
+    inside, around = ((rows > upper + d) & (rows < lower - d) for d in (cell, -cell))
+    near = cv2.dilate(around.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # beyond the corners, by a cell
+    assert inside.any() and found[1][inside].all() and not found[1][~near].any()

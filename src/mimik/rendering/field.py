@@ -122,11 +122,14 @@ def _finely(part: tuple[slice, slice]) -> tuple[slice, slice]:
     return slice(rows.start * FINE, rows.stop * FINE), slice(columns.start * FINE, columns.stop * FINE)
 
 
-def unfold(offset: Array) -> tuple[Array, Array]:
-    """The flow, smoothed locally where it folds, and its area ratio."""
+def unfold(offset: Array, covered: Array) -> tuple[Array, Array]:
+    """The flow, smoothed locally where it folds, and its area ratio.
+
+    Args: covered: [GRID, GRID] 1 where the photo is not visible, so that the flow may fold; else 0.
+    """
     ratio = area_ratio(offset)
     for sigma in (1.0, 1.5, 2.0, 3.0, 4.0):
-        folded = (ratio < _MIN_AREA_RATIO).astype(np.float32)
+        folded = (ratio < _MIN_AREA_RATIO) * (1 - covered)
         if not folded.any():
             break
         where = cv2.GaussianBlur(cv2.dilate(folded, np.ones((5, 5), np.uint8)), (0, 0), 1.0)[..., None]

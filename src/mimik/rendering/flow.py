@@ -358,7 +358,8 @@ class Warper:
             if near.any():
                 offset = trust_mesh(smooth, *joined(*layers), turned * near)
             unseen = np.where(layers[0].depth <= layers[1].depth, layers[0].unseen, layers[1].unseen)
-        offset, stretch = unfold(offset * cv2.merge([fade_x, fade_y]))
+        opening = self.jaws.opening(goal, motion)
+        offset, stretch = unfold(offset * cv2.merge([fade_x, fade_y]), _covered(opening))
         details = []
         for part, values in zip(parts, fine, strict=True):
             change = cv2.resize(
@@ -370,7 +371,7 @@ class Warper:
             unseen,
             stretch,
             tuple(details),
-            self.jaws.opening(goal, motion),
+            opening,
             self._eyes(found, motion),
             mirror,
             hidden_ears(moved, _EAR_MARGIN),
@@ -495,6 +496,15 @@ def _parted(points: NDArray[np.float64]) -> NDArray[np.float64]:
         points[upper[inner], :2] -= missing * down
         points[lower[inner], :2] += missing * down
     return points
+
+
+def _covered(opening: Opening | None) -> Array:
+    """[GRID, GRID] 1 inside an opening whose drawn interior hides the photo; else 0."""
+    mask = np.zeros((GRID, GRID), np.float32)
+    if opening is not None and opening.parted == 1 and opening.changed == 1:
+        outline = np.concatenate([opening.upper, opening.lower[-2:0:-1]]) * GRID - 0.5
+        cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 1, shift=4)
+    return mask
 
 
 def _degrees_of(rotation: NDArray[np.float64]) -> float:
