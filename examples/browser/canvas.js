@@ -51,7 +51,7 @@ export class CanvasCompositor {
     this.begun = true;
   }
 
-  #compose({ window: [left, top, side], shown, answer, residual, seen, flows, mirror, layers, shading }, { data, width, height }, low) {
+  #compose({ window: [left, top, side], shown, answer, residual, seen, flows, mirror, layers, necks, shading }, { data, width, height }, low) {
     const { person, photo, plate, grid, framePx: px } = this;
     const found = new Float32Array(4), at = new Float32Array(4);
     const cells = Math.sqrt(answer.length / 4);
@@ -64,6 +64,7 @@ export class CanvasCompositor {
     if (isTurned) this.lit ??= enlarged(values(this.pictures.lit), part);
     const { moving, lit } = this;
     const drawn = layers?.filter((layer) => layer.width) ?? [];
+    const under = necks?.filter((layer) => layer.width) ?? [];
     const fine = flows?.slice(1).filter((field) => field.width) ?? [];
     for (let row = 0, i = 0; row < height; row++) {
       const py = low[1] + row + 0.5, wy = (py - top) / side;
@@ -142,9 +143,20 @@ export class CanvasCompositor {
         if (moves) {
           if (plate && alpha < 1) {
             const behind = 4 * ((low[1] + row - part.top) * plate.width + low[0] + column - part.left);
-            r += (1 - alpha) * plate.data[behind];
-            g += (1 - alpha) * plate.data[behind + 1];
-            b += (1 - alpha) * plate.data[behind + 2];
+            let rest = 1 - alpha;
+            for (let n = under.length - 1; n >= 0; n--) {
+              const { box, values: texels } = under[n];
+              const nx = qx - 0.5 - box[0], ny = py - 0.5 - box[1];
+              if (nx < 0 || ny < 0 || nx >= box[2] || ny >= box[3]) continue;
+              const texel = 4 * (ny * box[2] + nx);
+              r += rest * texels[texel];
+              g += rest * texels[texel + 1];
+              b += rest * texels[texel + 2];
+              rest *= 1 - texels[texel + 3] / 255;
+            }
+            r += rest * plate.data[behind];
+            g += rest * plate.data[behind + 1];
+            b += rest * plate.data[behind + 2];
           }
           if (shown < 1) {
             r = shown * r + (1 - shown) * photo.data[still];

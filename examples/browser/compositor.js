@@ -48,7 +48,7 @@ out vec4 color;
 #ifdef WARPS
 uniform sampler2D moving, flow, layers, shading; // flow and layers: boxes side by side
 uniform vec4 canvas, part; // left, top, width, height: of the moving part, and of its picture with a margin
-uniform vec4 boxes[4], places[4], layerBoxes[2], layerPlaces[2]; // positions in the frame, and in their texture
+uniform vec4 boxes[4], places[4], layerBoxes[4], layerPlaces[4]; // positions in the frame, and in their texture; last the neck
 uniform vec3 crop; // left, top, side
 uniform float grid, shown;
 
@@ -135,7 +135,16 @@ void main() {
     rgb = clamp(mix(drawn, rgb, said.z), 0.0, 1.0);
   }
 #ifdef PLATE
-  if (moves && alpha < 1.0) rgb = mix(texelFetch(plate, ivec2(p - part.xy), 0).rgb, rgb, alpha);
+  if (moves && alpha < 1.0) {
+    vec3 behind = texelFetch(plate, ivec2(p - part.xy), 0).rgb;
+    for (int i = 2; i < 4; i++) {
+      if (within(p, layerBoxes[i])) {
+        vec4 neck = texelFetch(layers, ivec2(placed(p, layerBoxes[i], layerPlaces[i])), 0);
+        behind = behind * (1.0 - neck.a) + neck.rgb;
+      }
+    }
+    rgb = mix(behind, rgb, alpha);
+  }
 #endif
 #ifdef WARPS
   if (moves) rgb = mix(still, rgb, shown);
@@ -200,7 +209,7 @@ export class Compositor {
   }
 
   /** Draws a frame that the worker computed. */
-  draw({ window, shown, answer, residual, seen, flows, mirror = EMPTY, layers, shading }) {
+  draw({ window, shown, answer, residual, seen, flows, mirror = EMPTY, layers, necks, shading }) {
     const { gl, framePx: px } = this;
     const cells = Math.sqrt(answer.length / 4);
     this.#values("answer", 4, cells, cells, answer);
@@ -209,7 +218,7 @@ export class Compositor {
     if (seen) {
       this.#bytes("seen", px, px, seen);
       const boxes = this.#together("flow", flows, (width, height, texels) => this.#values("flow", 2, width, height, texels), 2, Float32Array);
-      const over = this.#together("layers", layers, (width, height, texels) => this.#bytes("layers", width, height, texels), 4, Uint8Array);
+      const over = this.#together("layers", [...layers, ...necks], (width, height, texels) => this.#bytes("layers", width, height, texels), 4, Uint8Array);
       this.#values("shading", 2, shading.width, shading.height, shading.values);
       if (mirror.width) this.#values("mirror", 4, mirror.width, mirror.height, mirror.values);
       Object.assign(values, { shown, boxes: boxes.boxes, places: boxes.places, layerBoxes: over.boxes, layerPlaces: over.places });

@@ -2,7 +2,7 @@
 
 import { interleaved } from "./window.js";
 
-/** Data for warping in the page: the flow and its details, [x, y] each; the mirrored source; layers. */
+/** Data for warping in the page: the flow and its details, [x, y] each; the mirrored source; layers; the neck behind. */
 export function warp(motion, index) {
   const field = (part, channels) => {
     const size = part.width * part.height;
@@ -15,6 +15,7 @@ export function warp(motion, index) {
     flows: [...motion.parts("flow", index), ...motion.parts("details", index)].map((part) => field(part, 2)),
     mirror: besides(motion.parts("mirror", index)[0]),
     layers: motion.parts("layers", index).map(layer),
+    necks: motion.parts("neck", index).map(layer),
     shading: gains(motion.parts("shading", index)[0]),
   };
 }

@@ -39,7 +39,7 @@ LAYOUT = {
         "brightened digital_source_type format frame_px graphs grid host landmarks max_brighter model motions notice "
         "num_geometry person program redrawn rim shade_px window_in_face_heights",
         "windows:4 points:2 flow:2 geometry:4 shading:1 details_boxes:4 details:2 mirror_boxes:4 mirror:5 "
-        "interior_boxes:4 interior:1 layers_boxes:4 layers:4 seen_layers_boxes:4 seen_layers:4",
+        "interior_boxes:4 interior:1 layers_boxes:4 layers:4 seen_layers_boxes:4 seen_layers:4 neck_boxes:4 neck:4",
     )
 }
 

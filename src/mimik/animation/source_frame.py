@@ -28,6 +28,7 @@ from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.painters import NO_NETWORK, PicturePainter, Prepared
 from mimik.rendering.scene import matte
 from mimik.rendering.scene.background import EdgeLimit, LayeredPainter, Scene, before, decompose_photo
+from mimik.rendering.scene.neck import Neck
 from mimik.rendering.several import SharedPainter
 
 Moved = TypeVar("Moved")
@@ -215,7 +216,8 @@ class SourceFrame:
         canvas = Canvas.of(picture, warper.crop)
         front = before(picture, alpha, canvas, behind, box)
         painter = self._plain_painter(front, face, warper, is_reused=is_reused, matte=matte.in_bytes(alpha))
-        return LayeredPainter(painter, box.part(alpha), canvas.within(box), behind)
+        neck = Neck(front, alpha, face.points), box
+        return LayeredPainter(painter, box.part(alpha), canvas.within(box), behind, neck=neck)
 
     def _plain_painter(
         self, picture: Image, face: Face, warper: Warper, *, is_reused: bool, matte: NDArray[np.uint8] | None = None

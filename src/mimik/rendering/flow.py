@@ -77,8 +77,8 @@ _OUTLINE_CM = 3.0  # depth of the head's outline behind the middle of the face
 _NECK_CM = 3.5, 8.5
 # Shoulders do not turn with the head, but sway with it: they move by this share of the displacement of the neck's base
 # (face frame), where their weight is not 0.
-_NECK_BASE_CM = np.array([[0.0, 10.0, 4.0]])
-_SWAY = 0.7
+NECK_BASE_CM = np.array([[0.0, 10.0, 4.0]])
+SWAY = 0.7
 _OUTWARD_CM = 0.5  # displacement from which on shoulders that the picture's edge cuts fully move outward
 _NEAR_BORDER = -0.02, 0.12  # crop sides from a fixed border, over which hair begins to move
 _CUT = 0.1, 0.5  # matte value at the picture's edge, over which the edge counts as cutting the person
@@ -231,7 +231,7 @@ class Warper:
         self._shell_sways = (1 - self._follow) * off * float(outline is not None)
         self._border = self._at_depth(frame_of(low, high))
         self._border[:, 0] = self._border[:, 0].clip(*self._at_rows(self._sides[0], self._sides[1], self._border))
-        self._neck_base = self.jaws.skull.apply(_NECK_BASE_CM)
+        self._neck_base = self.jaws.skull.apply(NECK_BASE_CM)
         self._border_moves = self._freedom(self._border, low, high, free)
         cells = self._at_depth(grid_centers().astype(np.float64))
         turns, sways, one_way = self._freedom(cells, low, high, free)
@@ -292,7 +292,7 @@ class Warper:
         goal_face = self._beside_mouth(goal_face, motion)
         shell = self.source[face.NUM_POINTS :]
         moved = motion.after(self.jaws.skull)
-        sway = _SWAY * (motion.apply(self._neck_base) - self._neck_base) * [1, 1, 0]
+        sway = SWAY * (motion.apply(self._neck_base) - self._neck_base) * [1, 1, 0]
         outward = (sway[0, :2] / (_OUTWARD_CM * self.jaws.skull.scale)).clip(-1, 1)
         shell = shell + (shell_of(moved, self._long_hair) - shell) * self._follow + sway * self._shell_sways
         goal = np.concatenate([goal_face, shell])
@@ -300,7 +300,7 @@ class Warper:
         # Self-occlusion in the target: 0 visible .. 1 hidden. It changes gradually with the pose: removing a point
         # from one frame to the next would make the face jump.
         hidden = ramp(self.normals @ motion.rotation[2], -_FACING[1], -_FACING[0])
-        degrees = _degrees_of(motion.rotation)
+        degrees = degrees_of(motion.rotation)
         turned = float(ramp(degrees, *_TURNED_DEG))
         layers: list[Surface] = []
         if turned > 0:
@@ -507,6 +507,6 @@ def _covered(opening: Opening | None) -> Array:
     return mask
 
 
-def _degrees_of(rotation: NDArray[np.float64]) -> float:
+def degrees_of(rotation: NDArray[np.float64]) -> float:
     """Angle of a rotation matrix [3, 3] in degrees."""
     return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))

@@ -23,6 +23,7 @@ _POINT_UNITS = 16  # units per pixel of a landmark image
 _SHADING_UNITS = 320  # of a logarithm: steps of 0.3 %
 _APART_PX = 8  # smallest number of empty rows that separates two layers
 _NUM_LAYERS = 2  # largest number of layer rectangles per frame: eyes and mouth
+_NUM_NECKS = 2  # the same of the neck: both sides
 
 Box = tuple[int, int, int, int]  # left, top, width, height
 _EMPTY: Box = (0, 0, 0, 0)
@@ -110,6 +111,7 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
         _Cut("interior", 1.0, 1, 1, [], []),
         _Cut("layers", 1.0, _NUM_LAYERS, 1, [], []),
         _Cut("seen_layers", 1.0, _NUM_LAYERS, 1, [], []),
+        _Cut("neck", 1.0, _NUM_NECKS, 1, [], []),
     ]
     for done, target in enumerate(stage.targets(motion), start=1):
         window = stage.window_at(target)
@@ -131,6 +133,7 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
                 [_trimmed(interior[None])],
                 _rows(stage.layers(flow)),
                 _rows(stage.layers_in(window, flow)),
+                stage.necks(target) or [(_EMPTY, np.zeros((4, 0, 0), np.uint8))],
             )
             for cut, parts in zip(cuts, found, strict=True):
                 cut.add(parts)

@@ -33,6 +33,7 @@ from mimik.rendering.layers.canvas import Overlay
 from mimik.rendering.mirror import matched_light
 from mimik.rendering.painter import Painter
 from mimik.rendering.scene.background import Scene, shown
+from mimik.rendering.scene.neck import Neck
 
 SHADING_CELLS = 32  # along a side of the exported shading, which is smooth
 _CALIBRATION = ("talk", "laugh", "look-around", "surprise")  # bundled motions
@@ -63,6 +64,7 @@ class Stage:
         if self.scene is not None:
             self.moving, self.matte = self.scene.front, self.scene.matte
         points = portrait.face.points
+        self._neck = None if self.scene is None else Neck(self.scene.front, self.scene.alpha, points)
         self.warper = portrait.photo_warper
         self._paper = PaperPainter(self.picture, points, config, _never)
         self._texture = TexturePainter(self.moving, points, self.warper, config, _never)
@@ -126,6 +128,25 @@ class Stage:
             RGBA, [H, W, 4].
         """
         return _over_anything(self._paints, self.moving, flow, self._paints.overlays(flow))
+
+    def necks(self, target: NDArray[Any]) -> list[tuple[tuple[int, int, int, int], NDArray[np.uint8]]]:
+        """The neck behind the head, at most two parts: left, top, width and height; RGBA, premultiplied, [4, h, w]."""
+        if self._neck is None:
+            return []
+        canvas = self._paints.canvas
+        found = []
+        for (rows, columns), color, share in self._neck.layers(
+            target, np.array([canvas.left, canvas.top]), canvas.size[::-1]
+        ):
+            box = (
+                canvas.left + int(columns.start),
+                canvas.top + int(rows.start),
+                int(columns.stop - columns.start),
+                int(rows.stop - rows.start),
+            )
+            part = np.dstack([color * share, 255 * share]).round().astype(np.uint8)
+            found.append((box, np.ascontiguousarray(part.transpose(2, 0, 1))))
+        return found
 
     def layers_in(self, window: Crop, flow: Flow) -> NDArray[np.uint8]:
         """The same layers in the network's window, [frame_px, frame_px, 4]."""

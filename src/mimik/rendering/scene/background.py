@@ -24,6 +24,7 @@ from mimik.rendering.layers.teeth import TeethSet
 from mimik.rendering.painters import PicturePainter, Prepared
 from mimik.rendering.scene.inpainting import fill
 from mimik.rendering.scene.matte import foreground, in_bytes, person_matte
+from mimik.rendering.scene.neck import Neck
 
 _UNCOVERS = 0.16  # crop sides: distance from the person's edge within which the plate needs detail
 _HOLE = 0.03  # matte value from which on a pixel is not used as background
@@ -93,7 +94,8 @@ class Scene:
         """
         box = shown or Box.of(self.alpha)
         canvas, behind = self.canvas.within(box), box.part(self.plate)
-        return LayeredPainter(painter, box.part(self.alpha), canvas, behind, (photo, points))
+        neck = Neck(self.front, self.alpha, points), box
+        return LayeredPainter(painter, box.part(self.alpha), canvas, behind, (photo, points), neck)
 
 
 def decompose_photo(picture: Image, points: NDArray[Any], alpha: Array | None = None) -> Scene | str:
@@ -245,6 +247,7 @@ class LayeredPainter(PicturePainter):
         canvas: Canvas,
         behind: Image | None,
         still: tuple[Image, NDArray[Any]] | None = None,
+        neck: tuple[Neck, Box] | None = None,
     ) -> None:
         """Args:
         painter: draws the person's colors with alpha as matte, and the final frame outside the canvas. The other
@@ -253,9 +256,10 @@ class LayeredPainter(PicturePainter):
         canvas: the part of the picture that moves.
         behind: uint8 RGB [H, W, 3]; None: frames have four channels with straight alpha.
         still: the photo and its face points [478, 3]; shown instead of the scene while the face does not move.
+        neck: behind the head, and what the painter shows of the photo.
         """
         self._painter, self._canvas, self._behind, self._still = painter, canvas, behind, still
-        self._alpha = in_bytes(alpha)
+        self._alpha, self._neck = in_bytes(alpha), neck
 
     def prepare(self, flow: Flow, target: NDArray[Any], outputs: Any = None, share: float = 1.0) -> Prepared:
         return self._painter.prepare(flow, target, outputs, share)
@@ -264,12 +268,18 @@ class LayeredPainter(PicturePainter):
         """uint8 RGB [H, W, 3], or RGBA [H, W, 4]."""
         image = self._painter.finish(prepared)
         alpha = self._painter.moved_matte
-        if self._behind is None:
+        part, behind = self._canvas.part(image), None
+        if self._behind is not None:
+            behind = self._canvas.part(self._behind)
+            blend(part, behind, alpha)
+        if self._neck is not None:
+            neck, shown_part = self._neck
+            left_top = shown_part.corner[:2] + np.array([self._canvas.left, self._canvas.top])
+            neck.lay(part, behind, alpha, prepared.target, left_top)
+        if behind is None:
             moved = self._alpha.copy()
             self._canvas.part(moved)[...] = alpha
             return np.dstack([image, moved])
-        part = self._canvas.part(image)
-        blend(part, self._canvas.part(self._behind), alpha)
         if self._still is not None:
             photo, points = self._still
             share = shown(prepared.target, points, self._canvas.crop)
