@@ -18,7 +18,7 @@ from mimik.face.landmarks import CHIN, Array, Image, Pose, head_pose, skull_moti
 from mimik.rendering.flow import NECK_BASE_CM, SWAY, degrees_of
 
 # Centimeters of the canonical face frame; x on the side of positive x.
-_BELOW_EAR_CM = np.array([6.4, 2.4, 4.0])  # where the edge of the neck begins, hidden by the ear
+_BELOW_EAR_CM = np.array([6.4, 2.4, 5.5])  # where the edge of the neck begins, hidden by the ear
 _IN_EAR_CM = 1.2  # its least distance from the outline of ear or hair
 _JAW = (132, 172), (361, 397)  # face points whose colors the layer takes, from the ear down
 _WITHIN = 0.12  # of the way to the middle of the face, at which they are taken
