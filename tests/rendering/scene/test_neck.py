@@ -42,7 +42,7 @@ def test_a_turn_uncovers_skin_between_the_ear_and_the_neck(small_face: Face) -> 
         neck.lay(part, behind, alpha, turned(small_face.points, yaw), np.zeros(2))
         # Where the photo shows the neck, and above it; not beside it.
         for height in (5.5, 7.5):
-            inside, beside = (skull.apply(np.array([side * x, height, 2.0]))[:2].astype(int) for x in (4.4, 8.5))
+            inside, beside = (skull.apply(np.array([side * x, height, 2.0]))[:2].astype(int) for x in (5.1, 8.8))
             assert (
                 np.abs(part[inside[1], inside[0]] / part[inside[1], inside[0]].sum() - SKIN / SKIN.sum()).max() < 0.01
             )
