@@ -177,8 +177,25 @@ def test_rounded_lips_relax_a_photos_smile(small_face: Face) -> None:
     basis = expression_basis().by_blendshape[smile].sum(0)
     wider = 0.8 * float(basis[291, 0] - basis[61, 0])  # by this smile, centimeters
     assert smiling == pytest.approx(calm, abs=1e-3)
-    assert 0.3 * wider < rounded - smiling_rounded < wider
+    assert 0.9 * wider < rounded - smiling_rounded < wider + 1e-3
     assert smiling_wide == pytest.approx(wide, abs=0.03) and wide > calm + 0.15
+
+
+def test_lips_thicken_as_they_narrow(small_face: Face) -> None:
+    """By a third of the relative narrowing, upper and lower lip; lips that widen do not."""
+    photo = replace(closed_lips(small_face), blendshapes=expression_basis().neutral.astype(np.float32))
+    found = []
+    for narrowing in (0.0, 0.5, -0.2):
+        motion_frame = still()
+        motion_frame.offset[[61, 291], 0] += narrowing, -narrowing
+        points = Retarget(photo, reference_of(canonical_shape()))(motion_frame)
+        shape = head_pose(small_face.points).invert(points)
+        found.append(np.array([shape[291, 0] - shape[61, 0], shape[13, 1] - shape[0, 1], shape[17, 1] - shape[14, 1]]))
+    calm, rounded, wide = found
+    narrowed = 1 - rounded[0] / calm[0]
+    assert narrowed > 0.15
+    np.testing.assert_allclose(rounded[1:] / calm[1:], 1 + 0.35 * narrowed, atol=0.01)
+    np.testing.assert_allclose(wide[1:], calm[1:], rtol=0.01)
 
 
 def test_a_smile_does_not_add_to_a_photos_smile_without_end(small_face: Face) -> None:

@@ -209,6 +209,14 @@ def with_upper_lip_below(shape: Float, photo: Float, highest: float) -> Float:
     return out
 
 
+def thicker_lips(shape: Float, share: float) -> Float:
+    """[478] vertical motion of the outer lips that thickens both lips of the shape [478, 3] by this share."""
+    out = np.zeros(faces.NUM_POINTS)
+    for outer, inner in ((_OUTER_UPPER, _INNER_UPPER), (_OUTER_LOWER, _INNER_LOWER)):
+        out[outer] = share * (shape[outer, 1] - shape[inner, 1])
+    return out
+
+
 def soft_lip_openings(openings: Float) -> Float:
     """[9] the driver's lip openings from contact, in eye distances, with noise near contact removed."""
     return soft_contact(openings, _LIPS_SOFT)

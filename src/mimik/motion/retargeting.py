@@ -24,6 +24,7 @@ from mimik.motion.contact import (
     eyelid_openings,
     lip_openings,
     soft_lip_openings,
+    thicker_lips,
     with_chin_below_lip,
     with_eyelid_openings,
     with_lip_openings,
@@ -155,7 +156,7 @@ class Retarget:
             narrowing = float(out[right, 0] - out[left, 0]) / float(
                 np.linalg.norm(self._closed[right] - self._closed[left])
             )
-            share = _GIVES_WAY * smoothstep(narrowing, *_ROUNDED)
+            share = smoothstep(narrowing, *_ROUNDED)
             # So does a smile to a wider smile.
             rest, width = (
                 float(np.linalg.norm(shape[right] - shape[left])) for shape in (self._closed, self._closed + out)
@@ -166,6 +167,7 @@ class Retarget:
             if over > 0 and of_smile > 0:
                 share = min(over / of_smile, 1.0)
             out -= share * self._smile
+            out[:, 1] += thicker_lips(self._closed, _THICKENS * max(narrowing, 0.0))
         return np.asarray(out)
 
     def _lifted(self, closing: Float, offset: Float, motion_frame: MotionFrame) -> Float:
@@ -308,8 +310,8 @@ _SMILE_LIFTS = 0.05, 0.15
 # smiles with teeth (mouthSmile), so that no gums show; at least.
 _HIGHEST_LIP, _LIFTED, _SMILES, _LEAST_RISE = 0.11, 0.5, (0.2, 0.8), 0.01
 # Blendshapes of a smile, and the narrowing of the mouth, relative to its width, over which a photo's smile gives way to
-# rounded lips.
-_WIDENING, _ROUNDED, _GIVES_WAY = ("mouthSmile", "mouthDimple", "mouthStretch"), (0.05, 0.3), 0.7
+# rounded lips; and by how much lips thicken in addition, relative to that narrowing.
+_WIDENING, _ROUNDED, _THICKENS = ("mouthSmile", "mouthDimple", "mouthStretch"), (0.03, 0.2), 0.35
 _WIDEST_MOUTH = 1.16  # width in eye distances; 1.09 in 99 % of 680 frames of the training set, at most 1.16
 _WIDENS_FREELY = 0.93  # share of that width up to which a photo's smile does not give way
 _MAX_OPENING = 0.85  # of the mouth's width
