@@ -131,6 +131,25 @@ LINES = (
     "detect missing.mp4",
     "motion extract missing.mp4 -o out.motion",
 )
+TRAINING_LINES = (
+    "train --data missing --out run",
+    "train --data missing --out run --preset magic",
+    "train --data shards --out run --content magic",
+    "train --data shards --out run --init missing.safetensors",
+    "train --data shards --out shards",
+    "evaluate --data missing -o report",
+    "evaluate --data empty -o report",
+    "evaluate --data shards -o report --models magic",
+    "evaluate --data shards -o report --models learn:magic",
+    "evaluate --data shards -o report --models missing.avatar",
+    "evaluate --data shards -o report --models missing.safetensors",
+    "evaluate --data shards -o report --portraits missing",
+    "evaluate --data shards -o shards",
+    "export missing.safetensors -o exported",
+    "learn missing.jpg -o person.avatar",
+    "learn empty -o person.avatar",
+    "learn photo.jpg -o person.avatar --model missing.safetensors",
+)
 RUN_LINES = """
 import json, sys, mimik.__main__
 for line in json.loads(sys.argv[1]):
@@ -149,13 +168,18 @@ def test_help_and_a_wrong_line_load_nothing_that_computes(tmp_path: Path) -> Non
     One process runs all lines, so modules loaded by one line remain for the next.
     """
     (tmp_path / "photo.jpg").write_bytes(b"not looked into")
-    command = [sys.executable, "-c", RUN_LINES, json.dumps(LINES)]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/index.jsonl").write_text("not looked into")
+    command = [sys.executable, "-c", RUN_LINES, json.dumps([*LINES, *TRAINING_LINES])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, cwd=tmp_path)
     told = [json.loads(line[2:]) for line in done.stdout.splitlines() if line.startswith(":: ")]
-    assert [line for line, _, _ in told] == list(LINES), done.stderr
+    assert [line for line, _, _ in told] == [*LINES, *TRAINING_LINES], done.stderr
     for line, code, loaded in told:
         assert (code or 0) == (0 if "--help" in line else 2), (line, done.stderr)
-        assert {"numpy", "cv2", "av", "openvino", "torch", "scipy", "gradio", "PIL"}.isdisjoint(loaded), line
+        assert {"openvino", "torch", "scipy", "gradio"}.isdisjoint(loaded), line
+        assert line in TRAINING_LINES or {"numpy", "cv2", "av", "PIL"}.isdisjoint(loaded), line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "photo.jpg", "shards"]
 
 
 def test_no_file_is_too_long_to_read() -> None:

@@ -412,6 +412,7 @@ class AnimateConfig:
 
 FORMS = ("paper", "texture")
 VARIANTS = ("ft", "ff")  # ft: with L_MCH, then fine-tuned; ff: without L_MCH, not fine-tuned
+CONTENT_NETWORKS = ("vgg19", "vggface", "efficientnet_lite0")  # of networks.features
 LANDMARK_STYLES = ("paper", "full", "smooth")
 
 
@@ -442,7 +443,7 @@ class NetworkConfig:
 class LossWeights:
     """Weights of the terms of L_CNT + L_ADV + L_MCH."""
 
-    content: dict[str, float]  # L_CNT: weight of each network, by its name in features.CONTENT_NETWORKS
+    content: dict[str, float]  # L_CNT: weight of each network, by its name in CONTENT_NETWORKS
     adversarial: float = 1.0  # paper
     feature_matching: float = 10.0  # v1, v2 and code
     feature_matching_over: str = "mean"  # one of losses.OVER_LAYERS; D2

@@ -94,6 +94,31 @@ def test_a_clip_of_a_url_is_one_request_for_its_range(server: str, index: list[C
     assert Server.asked == [("/clips-000001.tar", f"bytes={start}-{stop - 1}")]
 
 
+def test_a_wrong_address_is_reported_within_seconds(
+    server: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mimik")
+    waits: list[float] = []
+    monkeypatch.setattr(remote.time, "sleep", waits.append)
+    Server.failures[:] = [503] * 9
+    with pytest.raises(InputError, match=r"index.jsonl cannot be read .*; check the address and the server"):
+        read_index(server)
+    assert sum(waits) <= 2 and len(Server.asked) == 3
+    first, *others = caplog.messages
+    assert first == f"reading {server}/index.jsonl"
+    assert len(others) == 2 and "503" in others[0] and others[1].endswith("; retry 2 of 2")
+
+    def silent(*_: object, timeout: float) -> None:
+        waits.append(timeout)
+        raise TimeoutError("timed out")
+
+    waits.clear()
+    monkeypatch.setattr(remote.urllib.request, "urlopen", silent)
+    with pytest.raises(InputError, match="timed out"):
+        read_index(server)
+    assert max(waits) == 10 and sum(waits) < 32
+
+
 def test_a_server_that_sends_whole_files_is_asked_once_for_each(server: str, index: list[ClipInfo]) -> None:
     Server.ranges = False
     store = ClipStore(server)

@@ -21,17 +21,16 @@ torch = pytest.importorskip("torch", reason="what trains is not installed: pip i
 from evaluation_clips import TINY, clip_info, write_release
 
 from conftest import DRIVER_FPS, Driver
-from mimik.app.cli import app
+from mimik.app.cli import app, progress
 from mimik.config import InputError
 from mimik.data.index import read_index
 from mimik.data.tracks import pack_tracks
-from mimik.evaluation import evaluate, models
+from mimik.evaluation import evaluate, models, settings
 from mimik.evaluation.instruments import Instruments, Observation
 from mimik.evaluation.metrics import METRICS
-from mimik.evaluation.models import TRUTH
 from mimik.evaluation.protocols import CROSS, FIRST
 from mimik.evaluation.report import pages
-from mimik.evaluation.settings import EvaluateConfig
+from mimik.evaluation.settings import TRUTH, EvaluateConfig
 from mimik.face.landmarks import Face, Landmarker, head_pose
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.media import video
@@ -339,6 +338,7 @@ def test_a_new_model_or_number_is_measured_alone(
             return super().prepare(np.full_like(photos, 128), points)
 
     monkeypatch.setitem(models.MODELS_TO_MEASURE, "gray", Gray)
+    monkeypatch.setattr(settings, "WITHOUT_NETWORK", ["copy", "geometry", "gray"])
     config = EvaluateConfig(models=("copy", "gray"), shots=(1,), holdout=9, size=128)
     results = evaluate.evaluate(shards, report[0], config)
     gray = means(results, FIRST, "gray")
@@ -371,14 +371,23 @@ def _with_other_things(out: Path) -> None:
         (["--pairs", "3"], "--pairs 3: requires --portraits FOLDER", None),
         (["--lpips", "nowhere"], "contains no alexnet-owt-7be5be79.pth", None),
         (["--data", "nowhere"], "contains no index.jsonl", None),
+        (["--data", "no_videos"], "--data no_videos: contains neither videos nor index.jsonl", None),
         ([], "contains other files", _with_other_things),
         ([], "is not a folder; use another name", lambda out: out.write_text("x")),
     ],
 )
 def test_bad_input_ends_in_one_sentence(
-    shards: Path, tmp_path: Path, options: list[str], message: str, before: Callable[[Path], None] | None
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    message: str,
+    before: Callable[[Path], None] | None,
 ) -> None:
     out = tmp_path / "report"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "_FIRST_LINE_S", 3600.0)  # of a busy machine
+    Path("no_videos").mkdir()
     if before is not None:
         before(out)
     there = sorted(tmp_path.rglob("*"))

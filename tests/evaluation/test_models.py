@@ -16,7 +16,7 @@ from conftest import Driver, turned
 from mimik.animation.source_frame import SourceFrame
 from mimik.animation.source_image import SourceImage
 from mimik.config import AnimateConfig, ModelError
-from mimik.evaluation import models
+from mimik.evaluation import models, settings
 from mimik.face.landmarks import Face, Image
 
 
@@ -66,7 +66,7 @@ def test_texture_is_the_bundled_model(release: Path, monkeypatch: pytest.MonkeyP
 
 
 def load(name: str) -> Any:
-    if models.is_learned(name):
+    if settings.is_learned(name):
         return models.load_learning(name, device="cpu", seed=0)
     return models.load_model(name)
 
@@ -91,4 +91,4 @@ def test_what_is_learned_from_random_weights_has_the_networks_of_a_model_or_a_pr
     assert own.arguments.from_scratch and own.arguments.model == release
     assert preset.arguments.from_scratch and (preset.arguments.preset, preset.arguments.model) == ("texture", None)
     assert len({own.identity, preset.identity, load(f"learn:{release}").identity}) == 3
-    assert models.label_of(f"scratch:{release}") == "scratch:tiny.safetensors"
+    assert settings.label_of(f"scratch:{release}") == "scratch:tiny.safetensors"

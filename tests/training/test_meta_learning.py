@@ -610,7 +610,7 @@ def test_folders_that_are_no_run(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").touch()
     with pytest.raises(InputError, match="contains other files"):
         train(asked(shards, tmp_path))
-    with pytest.raises(InputError, match="is not writable"):
+    with pytest.raises(InputError, match="is not a folder"):
         train(asked(shards, tmp_path / "letter.txt"))
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 

@@ -23,6 +23,7 @@ from mimik.animation.report import Report
 from mimik.config import VERSION, AnimateConfig, InputError
 from mimik.face.landmarks import process_landmarker
 from mimik.files import check_folder, hold
+from mimik.media.formats import PHOTO_SUFFIXES
 from mimik.motion.drivers import registry
 from mimik.motion.kinds import is_folder_of_drivers
 from mimik.pipeline import Progress
@@ -33,7 +34,6 @@ from mimik.rendering.scene.matte import check_backdrop
 log = logging.getLogger(__name__)
 
 ANIMATED_NAME = "animated.jsonl"
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 CORES_PER_VIDEO = 2  # used by the threads of one video
 _STALL_S = 600.0  # timeout without a new frame: longer than compiling a model or signing a file takes
 _VIDEO_TIMEOUT_S = 24 * 3600.0  # timeout of one video under Ray, which has no heartbeat per frame

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mimik.config import InputError
-from mimik.data.remote import fetch, is_url
+from mimik.data.remote import fetch_first, is_url
 
 INDEX_NAME = "index.jsonl"
 MEMBERS = ("mp4", "npz", "json")
@@ -122,12 +122,10 @@ def read_index(source: str | Path) -> list[ClipInfo]:
     folder, name = folder_of(source)
     where = f"{folder}/{name}"
     if is_url(folder):
-        text = (fetch(where) or b"").decode(errors="replace")
+        text = fetch_first(where).decode(errors="replace")
     else:
-        try:
-            text = Path(folder, name).read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError as error:
-            raise InputError(f"{source}: contains no {name}; use the folder that `mimik prepare -o` wrote.") from error
+        check_index(source)
+        text = Path(folder, name).read_text(encoding="utf-8", errors="replace")
     clips: dict[str, ClipInfo] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -142,6 +140,13 @@ def read_index(source: str | Path) -> list[ClipInfo]:
     if not clips:
         raise InputError(f"{where} lists no clips; see rejected.jsonl beside it for the reasons.")
     return list(clips.values())
+
+
+def check_index(source: str | Path) -> None:
+    """Raises InputError if a folder of shards on this machine has no index; a URL is not asked."""
+    folder, name = folder_of(source)
+    if not is_url(folder) and not Path(folder, name).is_file():
+        raise InputError(f"{source}: contains no {name}; use the folder that `mimik prepare -o` wrote.")
 
 
 def split_people(index: Sequence[ClipInfo], fraction: float, seed: int = 0) -> tuple[list[ClipInfo], list[ClipInfo]]:

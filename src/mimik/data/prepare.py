@@ -34,11 +34,10 @@ from mimik.config import VERSION, InputError, install_command
 from mimik.data.preparation.clips import prepare_video
 from mimik.data.preparation.duplicates import Fingerprints
 from mimik.data.preparation.overview import PrepareReport, contact_sheet, dataset_card, frontal_frames
-from mimik.data.preparation.settings import VIDEO_SUFFIXES, Clip, PrepareConfig, Reason, Rejection, VideoResult
+from mimik.data.preparation.settings import SOURCE_SUFFIXES, Clip, PrepareConfig, Reason, Rejection, VideoResult
 from mimik.data.preparation.shard_folder import UNKNOWN_PERSON, ShardFolder, read_records, write_synced
 from mimik.data.preparation.sources import Embed, Source, choose_people, cluster_people, find_sources
 from mimik.face.landmarks import process_landmarker
-from mimik.media.video import IMAGE_SUFFIXES
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim
 from mimik.provenance.sealing import seal
@@ -142,9 +141,7 @@ def prepare(
     """
     config = config or PrepareConfig()
     start = time.perf_counter()
-    sources, people, said = choose_people(
-        find_sources(inputs, skip=out, suffixes=(*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)), people, manifest
-    )
+    sources, people, said = choose_people(find_sources(inputs, skip=out, suffixes=SOURCE_SUFFIXES), people, manifest)
     log.info("%s", said)
     if people == "cluster" and embed is None:
         _face_net()  # before the videos are read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import logging
 import shutil
 import time
 import urllib.error
@@ -12,6 +13,8 @@ import urllib.request
 from typing import Any
 
 from mimik.config import InputError, install_command
+
+log = logging.getLogger(__name__)
 
 
 class DamagedClipError(InputError):
@@ -29,28 +32,50 @@ class _PassingError(Exception):
 _REQUEST_RETRIES = 5
 _BACKOFF_S = 0.5  # wait before the first retry; doubled after each
 _REQUEST_TIMEOUT_S = 30.0
+# Of the first file of a server, whose address may be wrong.
+_FIRST_RETRIES = 2
+_FIRST_TIMEOUT_S = 10.0
 
 
-def fetch(url: str, start: int = 0, stop: int | None = None, file: Any = None) -> bytes | None:
+def fetch_first(url: str) -> bytes:
+    """Read the first file of a server: as fetch, but an unreachable server is reported sooner."""
+    log.info("reading %s", url)
+    return fetch(url, retries=_FIRST_RETRIES, timeout_s=_FIRST_TIMEOUT_S) or b""
+
+
+def fetch(
+    url: str,
+    start: int = 0,
+    stop: int | None = None,
+    file: Any = None,
+    *,
+    retries: int | None = None,
+    timeout_s: float | None = None,
+) -> bytes | None:
     """Read bytes start..stop of a file, or all of it; transient errors are retried.
 
     Args:
         url: http(s) or s3 URL.
         start, stop: byte range; stop None: the whole file.
         file: destination of a whole file, which is then not returned.
+        retries: number of them; None: _REQUEST_RETRIES.
+        timeout_s: of an http(s) request; None: _REQUEST_TIMEOUT_S.
 
     Returns:
         The bytes; None if a range was requested but the server only sends whole files.
 
     Raises InputError if it cannot be read, DamagedClipError if the file ends before stop.
     """
-    ask = _ask_s3 if url.startswith("s3://") else _ask_http  # they raise _PassingError if a retry may succeed
+    retries = _REQUEST_RETRIES if retries is None else retries
     problem: Exception | None = None
-    for attempt in range(_REQUEST_RETRIES + 1):
+    for attempt in range(retries + 1):
         if attempt:
+            log.warning("%s cannot be read (%s); retry %d of %d", url, problem, attempt, retries)
             time.sleep(_BACKOFF_S * 2 ** (attempt - 1))
-        try:
-            return ask(url, start, stop, file)
+        try:  # they raise _PassingError if a retry may succeed
+            if url.startswith("s3://"):
+                return _ask_s3(url, start, stop, file)
+            return _ask_http(url, start, stop, file, timeout_s or _REQUEST_TIMEOUT_S)
         except _PassingError as error:
             problem = error
     raise _unreadable(url, problem)
@@ -82,13 +107,13 @@ def _received(response: Any, length: int | None, file: Any) -> bytes:
     return data
 
 
-def _ask_http(url: str, start: int, stop: int | None, file: Any) -> bytes | None:
+def _ask_http(url: str, start: int, stop: int | None, file: Any, timeout_s: float) -> bytes | None:
     """Read from a web server, or from public object storage."""
     request = urllib.request.Request(url)
     if stop is not None:
         request.add_header("Range", f"bytes={start}-{stop - 1}")
     try:
-        with urllib.request.urlopen(request, timeout=_REQUEST_TIMEOUT_S) as response:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
             if stop is None:
                 length = response.headers.get("Content-Length")
                 return _received(response, None if length is None else int(length), file)
@@ -102,7 +127,7 @@ def _ask_http(url: str, start: int, stop: int | None, file: Any) -> bytes | None
             raise _unreadable(url, error) from error
         raise _PassingError(error) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(error) from error
+        raise _PassingError(getattr(error, "reason", error)) from error
 
 
 @functools.cache

@@ -16,24 +16,30 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from mimik.animation.batch import PHOTO_SUFFIXES
-from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, MODELS, VERSION, InputError
+from mimik.config import AVATAR_SUFFIX, VERSION, InputError
 from mimik.data import prepare
 from mimik.data.index import INDEX_NAME, read_index
 from mimik.evaluation import metrics
 from mimik.evaluation.jobs import ProgressCount, run_tasks, speed
 from mimik.evaluation.measuring import Evaluation
-from mimik.evaluation.models import TRUTH, is_learned, label_of, load_learning, load_model
+from mimik.evaluation.models import load_learning, load_model
 from mimik.evaluation.protocols import Task, spaced, tasks
 from mimik.evaluation.report.pages import write_report
 from mimik.evaluation.report.summary import summary
-from mimik.evaluation.settings import EvaluateConfig
-from mimik.files import check_folder, write_text
+from mimik.evaluation.settings import (
+    REPORT_MARK,
+    TRUTH,
+    EvaluateConfig,
+    animates,
+    check_evaluation,
+    is_learned,
+    label_of,
+    portraits_in,
+)
+from mimik.files import write_text
 from mimik.inference.device import resolved_device
 from mimik.pipeline import Progress, silent
 from mimik.provenance.credentials import Credentials
-
-_MARK = "evaluation.json"
 
 
 def evaluate(
@@ -56,9 +62,7 @@ def evaluate(
 
         Returns the content of results.json. Raises InputError, and writes nothing, if an input cannot be used.
     """
-    labels = [label_of(name) for name in config.models]
-    if len(set(labels)) != len(labels):
-        raise InputError(f"--models {','.join(config.models)}: two files have the same name; rename one.")
+    check_evaluation(data, out, config, portraits=portraits)
     alone = {label_of(name): name for name in config.models if not is_learned(name)}
     models = {label: load_model(name) for label, name in alone.items()}
     lessons = {
@@ -66,16 +70,9 @@ def evaluate(
         for name in config.models
         if is_learned(name)
     }
-    able = {label: name for label, name in alone.items() if name in MODELS or name.lower().endswith(MODEL_SUFFIX)}
-    if portraits is None and config.pairs is not None:
-        raise InputError(f"--pairs {config.pairs}: requires --portraits FOLDER; pass both or neither.")
-    if portraits is not None and not able:
-        raise InputError(
-            f"--portraits {portraits}: requires a model that animates, and --models lists none: {', '.join(MODELS)}."
-        )
-    photos = _photos(portraits) if portraits is not None else []
+    able = {label: name for label, name in alone.items() if animates(name)}
+    photos = portraits_in(portraits) if portraits is not None else []
     start = time.perf_counter()
-    _check_report_folder(out)
     Credentials.local()  # check before the work that pictures can be signed
     perceptual = metrics.LpipsAlex(lpips) if lpips is not None else None
     shards = _shards(data, out, config, progress)
@@ -145,15 +142,7 @@ def _speed(run: Evaluation, task: Task, model: str, animated: str | None) -> dic
 def _mark(out: Path) -> None:
     """Create the folder of a report, with a file that identifies it."""
     out.mkdir(exist_ok=True)
-    write_text(out / _MARK, json.dumps({"format": "mimik evaluation", "version": VERSION}) + "\n")
-
-
-def _check_report_folder(out: Path) -> None:
-    check_folder("-o", out)
-    if out.is_dir() and not (out / _MARK).exists() and any(out.iterdir()):
-        raise InputError(f"-o {out}: contains other files; use a new folder, or that of a report.")
-    if not out.parent.is_dir():
-        raise InputError(f"-o {out}: the folder {out.parent} does not exist; create it first.")
+    write_text(out / REPORT_MARK, json.dumps({"format": "mimik evaluation", "version": VERSION}) + "\n")
 
 
 def _shards(data: str | Path, out: Path, config: EvaluateConfig, progress: Progress) -> str | Path:
@@ -171,12 +160,3 @@ def _shards(data: str | Path, out: Path, config: EvaluateConfig, progress: Progr
         progress=lambda state: progress("preparing the videos", state.done, state.total),
     )
     return shards
-
-
-def _photos(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise InputError(f"--portraits {folder}: is not a folder; use one with pictures of faces.")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not found:
-        raise InputError(f"--portraits {folder}: contains no pictures; use one with {', '.join(PHOTO_SUFFIXES)}.")
-    return found

@@ -35,7 +35,7 @@ from mimik.evaluation.instruments import (
     mean_known,
 )
 from mimik.evaluation.jobs import ProgressCount, run_tasks
-from mimik.evaluation.models import FLOWS, TRUTH, Learning, Model, WarpedPerson, label_of
+from mimik.evaluation.models import FLOWS, Learning, Model, WarpedPerson
 from mimik.evaluation.protocols import CROSS, Task, driver_of, middle_target
 from mimik.evaluation.records import (
     LEARNED_BY,
@@ -48,7 +48,7 @@ from mimik.evaluation.records import (
     processor,
 )
 from mimik.evaluation.report.contact_sheets import film_strip
-from mimik.evaluation.settings import EvaluateConfig
+from mimik.evaluation.settings import TRUTH, EvaluateConfig, label_of
 from mimik.face.landmark_images import landmark_image
 from mimik.face.landmarks import Face, Image
 from mimik.inference.device import resolved_device

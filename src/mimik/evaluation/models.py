@@ -1,6 +1,7 @@
 """Models of the evaluation: the warp, releases, avatars, fine-tuning per clip, and oracles at both ends.
 
-To add a kind, write a class with `prepare` and add a line to MODELS_TO_MEASURE or load_model.
+To add a kind, write a class with `prepare`, and add a line to MODELS_TO_MEASURE and settings.WITHOUT_NETWORK, or to
+load_model and settings.check_model_name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from mimik.arrays import Array
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError
+from mimik.evaluation.settings import TRUTH, check_model_name
 from mimik.face.landmarks import Image
 from mimik.inference.avatar_file import read_avatar
 from mimik.inference.runtime import Network
@@ -189,38 +191,18 @@ class WarpedPerson(_Copied):
         return painter.paint(flow, points)
 
 
-TRUTH = "truth"  # the real frames, measured in the same way; must be perfect
 MODELS_TO_MEASURE: dict[str, Callable[[], Model]] = {"copy": Copy, "geometry": Geometry}
-LESSONS = ("learn", "scratch")  # prefixes of MODEL: fine-tuned per clip, from its weights; from random weights
-
-
-def is_learned(name: str) -> bool:
-    """Whether a name of --models means fine-tuning per clip."""
-    return name.partition(":")[0] in LESSONS and ":" in name
-
-
-def label_of(model: str) -> str:
-    """Name of a model in tables and files: of a file, without its folders."""
-    if is_learned(model):
-        kind, _, rest = model.partition(":")
-        return f"{kind}:{label_of(rest)}"
-    return Path(model).name if model.lower().endswith((MODEL_SUFFIX, AVATAR_SUFFIX)) else model
 
 
 def load_model(name: str) -> Model | None:
     """The model of a name of --models, except lessons; None for the truth. Raises ModelError if it does not exist."""
+    check_model_name(name)
     if name == TRUTH:
         return None
     if name.lower().endswith(AVATAR_SUFFIX):
         return Known(Path(name))
     if name == "texture" or name.lower().endswith(MODEL_SUFFIX):
         return Trained(_release(name, name))
-    if name not in MODELS_TO_MEASURE:
-        there = ", ".join([*MODELS_TO_MEASURE, "texture", TRUTH])
-        raise ModelError(
-            f"--models {name}: no such model; use {there}, a {MODEL_SUFFIX} or an {AVATAR_SUFFIX} file, and learn: "
-            f"or scratch: before texture or a {MODEL_SUFFIX} file."
-        )
     return MODELS_TO_MEASURE[name]()
 
 
@@ -245,6 +227,7 @@ class Learning:
 
 def load_learning(name: str, *, device: str, seed: int) -> Learning:
     """The lesson of a name learn:MODEL or scratch:MODEL. Raises ModelError if the model does not exist."""
+    check_model_name(name)
     kind, _, model = name.partition(":")
     scratch = kind == "scratch"
     if model.lower().endswith(MODEL_SUFFIX) or (model == "texture" and not scratch):
@@ -252,9 +235,5 @@ def load_learning(name: str, *, device: str, seed: int) -> Learning:
         read_release(path)
         arguments = LearnArguments(model=path, from_scratch=scratch, device=device, seed=seed)
         return Learning(arguments, f"{kind} {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    if scratch and model in PRESETS:
-        arguments = LearnArguments(preset=model, from_scratch=True, device=device, seed=seed)
-        return Learning(arguments, f"{kind} {preset_to_json(PRESETS[model])}")
-    there = f"a {MODEL_SUFFIX} file that `mimik train` wrote"
-    there += f", or a preset: {', '.join(PRESETS)}" if scratch else ", or texture"
-    raise ModelError(f"--models {name}: no such model; after {kind}: use {there}.")
+    arguments = LearnArguments(preset=model, from_scratch=True, device=device, seed=seed)
+    return Learning(arguments, f"{kind} {preset_to_json(PRESETS[model])}")

@@ -17,8 +17,10 @@ OUTPUT_FORMATS = (
     "a folder for PNG frames or a pattern such as frames/%05d.webp"
 )
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# Pictures that can be read.
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 SOUND_SUFFIXES = (".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".aac")
-_NOT_TEXTS = (*IMAGE_SUFFIXES, *CONTAINERS, *SOUND_SUFFIXES, ".gif", ".avi", ".bmp", ".tif", ".tiff", ".heic", ".avif")
+_NOT_TEXTS = (*PHOTO_SUFFIXES, *CONTAINERS, *SOUND_SUFFIXES, ".avi")
 FRAMES_PATTERN = re.compile(r"([^%]*)%(?:0\d+)?d([^%]*)")  # what is before and after the number
 _PICTURE_OR_VIDEO = "picture or video file"
 

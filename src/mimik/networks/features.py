@@ -29,13 +29,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mimik.config import InputError, data_folder
+from mimik.config import CONTENT_NETWORKS, InputError, data_folder
 from mimik.face.landmarks import Image
 from mimik.files import asset
 
 CHIP_PX = 150
 EMBEDDING_DIM = 128
-CONTENT_NETWORKS = ("vgg19", "vggface", "efficientnet_lite0")
 
 # Dlib's aligned chip: positions of the eye corners and the bottom of the nose, 0..1, before a margin of 1/4 is added.
 _CHIP_POINTS = [263, 362, 33, 133, 2]

@@ -8,12 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mimik.config import DEVICE, PHOTO_FACE, PRESETS, SCENES, VARIANTS, InputError, Option, Preset, check_options
+from mimik.config import (
+    CONTENT_NETWORKS,
+    DEVICE,
+    PHOTO_FACE,
+    PRESETS,
+    SCENES,
+    VARIANTS,
+    InputError,
+    Option,
+    Preset,
+    check_options,
+)
+from mimik.data.index import check_index
+from mimik.files import check_folder
 
 TRAIN_PRECISIONS = ("auto", "fp32", "bf16")
 NETWORKS = ("E", "P", "G", "D")
 LOADERS = ("auto", "device", "workers")
 MAX_SHOTS = 300  # frames of a video
+RUN_MARK = ".train.lock"  # file in every run folder; locked by its run
 
 _EPOCHS = {"ft": 75, "ff": 150}  # paper
 _SEED = Option("Random seed.", "N", range=(0, 2**31), hint="an integer")
@@ -126,7 +140,7 @@ class TrainArguments:
         return tuple(name.strip() for name in self.fresh.split(",")) if self.fresh is not None else ()
 
     def resolved(self) -> Preset:
-        """The preset with the overrides of these arguments. Raises InputError if --content cannot be parsed."""
+        """The preset with the overrides of these arguments. Raises InputError if --content is invalid."""
         preset = PRESETS[self.preset]
         changes: dict[str, Any] = {"num_steps": self.steps, "batch_size": self.batch, "num_sources": self.k}
         changes |= {"scene": self.scene, "lr_generator": self.lr}
@@ -137,6 +151,20 @@ class TrainArguments:
         if self.content is not None:
             weights = dataclasses.replace(weights, content=_parse_content(self.content, weights.content))
         return dataclasses.replace(preset, losses=weights, train=dataclasses.replace(preset.train, **changes))
+
+    def check_files(self) -> None:
+        """Check, without loading torch, the options, files and folders of a run. Raises InputError."""
+        self.resolved()
+        check_folder("--out", self.out)
+        if self.out.is_dir() and any(self.out.iterdir()) and not (self.out / RUN_MARK).exists():
+            raise InputError(f"--out {self.out}: contains other files; use a new folder, or that of a run to resume.")
+        for source in (self.data, self.val):
+            if source is not None:
+                check_index(source)
+        if self.init is not None:
+            from mimik.networks.release import check_release
+
+            check_release(self.init)
 
 
 def _parse_content(text: str, known: Mapping[str, float]) -> dict[str, float]:
@@ -150,6 +178,8 @@ def _parse_content(text: str, known: Mapping[str, float]) -> dict[str, float]:
             weights[name] = -1.0
         if not name or not 0 <= weights[name] < 1e9:
             raise InputError(f"--content {text}: use NAME or NAME=WEIGHT, separated by commas, such as vgg19=0.15.")
+        if name not in CONTENT_NETWORKS:
+            raise InputError(f"--content {text}: {name!r} is not a network; use any of {', '.join(CONTENT_NETWORKS)}.")
     return weights
 
 

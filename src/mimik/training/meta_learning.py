@@ -40,7 +40,7 @@ from mimik.data.store import ClipStore
 from mimik.files import DRAFT_SUFFIX, hold, write_atomically
 from mimik.networks import checkpoint
 from mimik.networks.preset_json import preset_from_json, preset_to_json
-from mimik.training.arguments import TrainArguments
+from mimik.training.arguments import RUN_MARK, TrainArguments
 from mimik.training.distributed import World, join_world
 from mimik.training.reporting import Meter, RunLog, StopSignals, peak_memory_gb, progress_line, sample_grid
 from mimik.training.trainer import Trainer
@@ -50,7 +50,6 @@ log = logging.getLogger(__name__)
 
 RELEASE_NAME = "model.safetensors"
 SETTINGS_NAME = "settings.json"
-_LOCK_NAME = ".train.lock"
 _LOCK_WAIT_S = 20.0  # time in which a process notices that another one has ended
 _HELD_OUT = 0.05  # share of the people, without --val
 _VALIDATION_EPISODES = 48
@@ -84,10 +83,12 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
     Raises:
         InputError: if an input cannot be used, the disk is full, or a loss is not finite; the last good state is kept.
     """
-    with join_world(arguments.device) as world, StopSignals() as signals:
+    arguments.check_files()
+    with join_world(arguments.device) as world:
         run = _Run(arguments, world)
         try:
-            return run.run(signals, progress or (lambda step, num_steps: None))
+            with StopSignals() as signals:  # before, there is nothing to save
+                return run.run(signals, progress or (lambda step, num_steps: None))
         except RuntimeError as error:  # follow-up failure of another process; gloo has no exception type for it
             if world.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
@@ -192,10 +193,8 @@ class _Run:
         out = self.arguments.out
         try:
             out.mkdir(parents=True, exist_ok=True)
-            if any(out.iterdir()) and not (out / _LOCK_NAME).exists():
-                raise InputError(f"--out {out}: contains other files; use a new folder, or that of a run to resume.")
             until = time.monotonic() + (wait_s if dist.is_torchelastic_launched() else 0)
-            while (lock := hold(out / _LOCK_NAME)) is None:
+            while (lock := hold(out / RUN_MARK)) is None:
                 if time.monotonic() >= until:
                     raise InputError(f"--out {out}: another run is writing there; wait for it, or use another folder.")
                 time.sleep(0.5)

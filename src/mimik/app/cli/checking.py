@@ -13,8 +13,7 @@ from mimik.app.cli.console import command, print_line, print_notes
 from mimik.app.cli.options import output
 from mimik.app.cli.progress import Display, working
 from mimik.config import InputError, MediaError, extra
-from mimik.evaluation.settings import EvaluateConfig
-from mimik.files import check_folder
+from mimik.evaluation.settings import EvaluateConfig, check_evaluation
 from mimik.media import formats
 
 
@@ -142,7 +141,7 @@ def evaluate_command(
     ] = None,
 ) -> None:
     """Measure models on clips of unseen people; rerun to resume."""
-    check_folder("-o", out)
+    check_evaluation(data, out, config, portraits=portraits)
     with working("loading"), extra("evaluate", "evaluation"):
         from mimik.evaluation.evaluate import evaluate
         from mimik.evaluation.report.pages import overview

@@ -83,7 +83,7 @@ def train_command(*, arguments: TrainArguments) -> None:
     # Idle threads must not occupy cores of the loading processes: on two busy cores, a step of `debug` took 0.8 s with
     # this setting and 5 s without. OpenMP reads it when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    check_folder("--out", arguments.out)
+    arguments.check_files()
     with extra("train", "train"):
         from mimik.training import meta_learning
 

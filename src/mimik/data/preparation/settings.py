@@ -7,12 +7,14 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from mimik.config import InputError, Option, check_number, check_options
+from mimik.media.formats import PHOTO_SUFFIXES
 
 PEOPLE = ("folder", "manifest", "cluster", "clip")
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
     *(".ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv"),
 )
+SOURCE_SUFFIXES = (*VIDEO_SUFFIXES, *PHOTO_SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mimik.evaluation.metrics import METRICS
-from mimik.evaluation.models import TRUTH
 from mimik.evaluation.report.summary import CURVES
+from mimik.evaluation.settings import TRUTH
 
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # the palette of Okabe and Ito
 

@@ -15,11 +15,11 @@ import jinja2
 from mimik.evaluation import metrics
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.metrics import METRICS
-from mimik.evaluation.models import TRUTH
 from mimik.evaluation.protocols import CROSS, FIRST, Task
 from mimik.evaluation.report.curves import curves, curves_name
 from mimik.evaluation.report.pictures import draw_pictures
 from mimik.evaluation.report.summary import CURVES, FRECHET
+from mimik.evaluation.settings import TRUTH
 from mimik.files import write_text
 
 # Zakharov et al. 2019, Table 1: FID, SSIM, CSIM, USER for T = 1, 8, 32.

@@ -20,9 +20,10 @@ from mimik.evaluation.detectors import detector_name
 from mimik.evaluation.instruments import mean_known
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.metrics import METRICS
-from mimik.evaluation.models import TRUTH, Known
+from mimik.evaluation.models import Known
 from mimik.evaluation.protocols import CROSS, FIRST
 from mimik.evaluation.records import number_or_none, processor, unpacked_embeddings
+from mimik.evaluation.settings import TRUTH
 
 FRECHET = "frechet_lite0"
 
