@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from mimik.config import InputError
 from mimik.data import voice_heads
 from mimik.data.articulation import TAUGHT, Mouth, Utterance, mouths_of
-from mimik.data.speech import SpeechClip, piece_of
+from mimik.data.speech import SpeechClip, held_out, piece_of, rest_of, scale_of
 from mimik.data.voice_heads import with_real_jaw
 from mimik.media import mel
 from mimik.motion.generation.lips import (
@@ -29,8 +29,10 @@ from mimik.motion.generation.lips import (
     VoiceModel,
     bundled_voice,
 )
-from mimik.training import voice
-from mimik.training.voice import Pool, VoiceConfig, held_out, rest_of, scale_of, train_voice, voice_loss
+from mimik.training.voice import loop as voice
+from mimik.training.voice.loop import VoiceConfig, train_voice
+from mimik.training.voice.losses import WEIGHTS, spoken_loss, teacher_loss, voice_loss
+from mimik.training.voice.pool import Pool
 
 TINY = VoiceConfig(
     channels=8, recurrent=4, members=2, batch_size=4, piece_steps=50, num_steps=4, refreshed=1, spoken=0, align_at=(2,)
@@ -80,7 +82,7 @@ def test_rest_is_where_the_lips_are_closest() -> None:
 
 def test_a_batch_is_what_the_network_takes_about_the_clips_mean() -> None:
     clips = [clip("a", seed=i) for i in range(3)]
-    values, about, above, touch, known = Pool(clips, set(), TINY).batch()
+    values, about, above, touch, known = Pool(clips, set(), TINY).batch()[:5]
     assert values.shape == (4, 100, mel.NUM_BANDS) and about.shape == above.shape == (4, 50, len(CHANNELS))
     assert touch.shape == known.shape == (4, 50) and set(known.unique().tolist()) <= {0.0, 1.0}
     assert abs(float((about * known[..., None]).sum() / known.sum() / len(CHANNELS))) < 0.7
@@ -256,7 +258,7 @@ def test_a_picture_that_is_late_is_found_and_the_batch_takes_it() -> None:
     config = replace(TINY, piece_steps=100, warm_up_steps=0, batch_size=1)
     pools = [Pool([late], set(), config) for _ in range(2)]
     pools[1].lags = [5]
-    (_, plain, _, _, known), (_, moved, _, _, still) = (pool.batch() for pool in pools)
+    (_, plain, _, _, known), (_, moved, _, _, still) = (pool.batch()[:5] for pool in pools)
     assert torch.equal(moved[0, :-5], plain[0, 5:]) and torch.equal(still[0, :-5], known[0, 5:])
 
 
@@ -271,10 +273,10 @@ def test_synthetic_speech_teaches_contact_and_rounding(monkeypatch: pytest.Monke
     right = torch.zeros(2, 50, NUM_OUTPUTS)
     right[..., list(TAUGHT)] = target[..., :3]
     right[..., [TOUCH, LABIODENTAL]] = (target[..., 3:] - 0.5) * 40
-    best = float(voice.spoken_loss(right, target, known, config))
+    best = float(spoken_loss(right, target, known, config))
     wrong = right.clone()
     wrong[..., LABIODENTAL] *= -1
-    assert best < float(voice.spoken_loss(wrong, target, known, config)) - 1
+    assert best < float(spoken_loss(wrong, target, known, config)) - 1
 
 
 def test_training_with_synthetic_speech_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,3 +286,38 @@ def test_training_with_synthetic_speech_runs(tmp_path: Path, monkeypatch: pytest
     voice.train_member([clip("a"), clip("b", seed=1)], tmp_path, config, one_speaker=set(), watched={})
     (line,) = (json.loads(line) for line in (tmp_path / voice.STATS).read_text().splitlines())
     assert line["spoken"] > 0
+
+
+def test_the_loss_against_teachers_by_hand() -> None:
+    taught, heard = torch.zeros(1, 4, TOUCH + 1), torch.tensor([[0.0, 1, 1, 1]])
+    out = torch.zeros(1, 4, NUM_OUTPUTS)
+    log2 = float(np.log(2))  # entropy of a contact that is as likely as not
+    assert float(teacher_loss(out, taught, heard)) == pytest.approx(0.3 * log2)
+    out[0, 0] = 100  # not heard
+    out[0, 1, GAP] = 0.5  # beyond the quadratic part: 0.5 - 0.3 / 2
+    share = WEIGHTS[GAP] / WEIGHTS.sum()
+    assert float(teacher_loss(out, taught, heard)) == pytest.approx(3 * 0.35 * share / 3 + 0.3 * log2, rel=1e-5)
+
+
+def test_pieces_have_the_mean_output_of_the_teachers() -> None:
+    clips = [clip("a"), clip("b", seed=1)]
+    bundled = bundled_voice()
+    raised = {name: value + 1.0 if name.endswith("head.bias") else value for name, value in bundled.tensors.items()}
+    pool = Pool(clips, set(), TINY, [bundled, VoiceModel(raised, bundled.record)])
+    batch = pool.batch()
+    (piece, taught), *_ = next(each for each in pool._variants.values() if each)
+    alone = LipPredictor(bundled)(piece.features)[:, : TOUCH + 1]
+    inside = np.abs(alone) < 7  # not clipped
+    np.testing.assert_allclose(taught[inside], alone[inside] + 0.5, atol=1e-4)
+    assert batch.taught.shape == (TINY.batch_size, TINY.piece_steps, TOUCH + 1)
+    assert Pool(clips, set(), TINY).batch().taught.shape[-1] == 0
+
+
+def test_a_run_resumes_only_with_its_teachers(tmp_path: Path) -> None:
+    clips = [clip("a"), clip("b", seed=1)]
+    config = replace(TINY, num_steps=2)
+    voice.train_member(clips, tmp_path, config, one_speaker=set(), watched={}, teachers=[bundled_voice()])
+    with pytest.raises(InputError, match="other teachers; use another folder, or the same ones"):
+        voice.train_member(clips, tmp_path, replace(config, num_steps=3), one_speaker=set(), watched={})
+    stats = json.loads((tmp_path / voice.STATS).read_text().splitlines()[-1])
+    assert stats["teachers"] > 0

@@ -56,13 +56,22 @@ def voice_train(
     init: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A voice network to start from; it sets the sizes.")
     ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A voice network whose predictions are a second target, or `bundled`; repeat it to use their mean.",
+        ),
+    ] = None,
     config: VoiceConfig,
 ) -> None:
     """Train the voice network; resumes if interrupted. Writes RUN/voice.safetensors."""
     check_folder("-o", out)
     with working("loading"), extra("mimik voice train", "train"):
-        from mimik.training.voice import train_voice
+        from mimik.training.voice.loop import train_voice
 
     with Display("steps", "training", lines=False).shown() as bar, log_shown():
-        path = train_voice(tracks, out, config, one_speaker=one_speaker, init=init, progress=bar)
+        path = train_voice(
+            tracks, out, config, one_speaker=one_speaker, init=init, teachers=teacher or (), progress=bar
+        )
     print_line(f"{path}: the voice network after {config.num_steps} steps; measures: {out / 'stats.jsonl'}.")

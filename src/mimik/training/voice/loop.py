@@ -7,41 +7,35 @@ state of each, from which the same command resumes, and stats.jsonl.
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mimik.arrays import runs
 from mimik.config import InputError
-from mimik.data.articulation import TAUGHT, Utterance, utterances
+from mimik.data.articulation import utterances
 from mimik.data.speech import (
     Scale,
     SpeechClip,
     SpeechPiece,
-    augmented,
     correlation_of,
-    disturbed,
-    features_of,
     held_out,
-    instants,
     lag_of,
     load_clips,
     piece_of,
-    rest_of,
     scale_of,
     shifted,
-    warped,
 )
 from mimik.data.voice_heads import refitted, with_real_jaw
 from mimik.files import write_atomically
@@ -58,181 +52,19 @@ from mimik.motion.generation.lips import (
     TOUCH,
     ContactRule,
     VoiceModel,
+    bundled_voice,
     contact_score,
     contacts,
 )
 from mimik.networks.voice import DILATIONS, VoiceNet
 from mimik.pipeline import Progress, silent
 from mimik.training.arguments import VoiceConfig
+from mimik.training.voice.losses import spoken_loss, teacher_loss, voice_loss
+from mimik.training.voice.pool import Pool
 
 log = logging.getLogger(__name__)
 
-_KEY = {"gap": 3.0, "jawOpen": 2.0, "width": 2.0, "mouthPucker": 2.0, "mouthFunnel": 2.0, "mouthClose": 1.0}
-_KEY |= {"mouthRollLower": 0.7, "mouthRollUpper": 0.7, "mouthLowerDownLeft": 0.7, "mouthLowerDownRight": 0.7}
-_KEY |= {"mouthUpperUpLeft": 0.7, "mouthUpperUpRight": 0.7, "mouthPressLeft": 0.5, "mouthPressRight": 0.5}
-WEIGHTS = np.array([_KEY.get(name, 0.3) for name in CHANNELS], np.float32)
 FOLLOWED = tuple(CHANNELS.index(name) for name in ("gap", "jawOpen", "width", "mouthPucker", "mouthFunnel"))
-
-
-@dataclass(frozen=True)
-class _Target:
-    mean: np.ndarray[Any, Any]
-    rest: np.ndarray[Any, Any]
-    liveliness: np.ndarray[Any, Any]  # [C] strength of this speaker's articulation
-
-
-def _target(clip: SpeechClip, scale: Scale) -> _Target:
-    x = clip.tracks[clip.seen]
-    lively = np.sqrt((x.var(0) + 0.3 * scale.spread**2) / (1.3 * scale.spread**2))
-    return _Target(x.mean(0), rest_of(x), lively.astype(np.float32))
-
-
-class Pool:
-    """Augmented versions of all clips; each step renews a few."""
-
-    def __init__(self, clips: Sequence[SpeechClip], one_speaker: set[str], config: VoiceConfig) -> None:
-        self.rng = np.random.default_rng(config.seed)
-        self._clips, self._config = clips, config
-        self.scale = scale_of([c for c in clips if c.person not in one_speaker] or clips)
-        self._targets = [_target(clip, self.scale) for clip in clips]
-        alone = np.array([clip.person in one_speaker for clip in clips])
-        length = np.array([clip.duration_s for clip in clips])
-        self._chance = np.zeros(len(clips))
-        for group, share in ((alone, config.grid_share), (~alone, 1 - config.grid_share)):
-            if group.any():
-                self._chance[group] = (share if (~group).any() else 1.0) * length[group] / length[group].sum()
-        self._others = np.concatenate([clip.sound for clip in clips if clip.person not in one_speaker][:60])
-        self._variants: dict[int, list[SpeechPiece]] = {}
-        # Steps by which each clip's picture lags its sound; 0 for the single-speaker corpus.
-        self.lags = [0] * len(clips)
-        self._spoken = self._said(utterances(config.spoken, self.rng)) if config.spoken else []
-
-    def _said(self, each: Sequence[Utterance]) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-        """Features [2 T, bands] and mouths [T, len(Mouth)] of synthetic speech, half of it through rooms and noise."""
-        out = []
-        for one in each:
-            sound = one.sound if self.rng.random() < 0.3 else disturbed(one.sound, self.rng, self._others)
-            values = features_of(sound, float(self.rng.normal(0, 3)))
-            out.append((values.astype(np.float16), one.at(instants(len(values) // 2))))
-        return [(values, mouths) for values, mouths in out if len(mouths) > self._config.piece_steps]
-
-    def _piece(self, index: int) -> SpeechPiece:
-        have = self._variants.setdefault(index, [])
-        if len(have) < 1:
-            have.append(augmented(self._clips[index], self.rng, self._others))
-        return have[self.rng.integers(len(have))]
-
-    @property
-    def has_speech(self) -> bool:
-        """Whether there is synthetic speech."""
-        return bool(self._spoken)
-
-    def spoken_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Batch of synthetic speech: features [S, 2T, bands], mouths [S, T, len(Mouth)], known [S, T]."""
-        steps, values, mouths = self._config.piece_steps, [], []
-        for index in self.rng.integers(0, len(self._spoken), self._config.spoken_batch):
-            sound, mouth = self._spoken[index]
-            start = int(self.rng.integers(0, len(mouth) - steps + 1))
-            values.append(warped(sound[2 * start : 2 * (start + steps)].astype(np.float32), self.rng))
-            mouths.append(mouth[start : start + steps])
-        known = torch.ones(len(values), steps)
-        known[:, : self._config.warm_up_steps] = 0
-        return torch.from_numpy(np.stack(values)), torch.from_numpy(np.stack(mouths)), known
-
-    def refresh(self) -> None:
-        for index in self.rng.choice(len(self._clips), self._config.refreshed, p=self._chance):
-            have = self._variants.setdefault(int(index), [])
-            have.append(augmented(self._clips[index], self.rng, self._others))
-            del have[: max(0, len(have) - self._config.num_variants)]
-
-    def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Features [B, 2T, bands], tracks normalized about the clip's mean and rest [B, T, C], touch, known [B, T]."""
-        steps = self._config.piece_steps
-        rows = []
-        for index in self.rng.choice(len(self._clips), self._config.batch_size, p=self._chance):
-            piece, target = self._piece(int(index)), self._targets[index]
-            start = int(self.rng.integers(0, max(1, len(piece.known) - steps + 1)))
-            piece = shifted(piece, self.lags[index])
-            part = slice(start, start + steps)
-            y, touch, known = piece.tracks[part], piece.touch[part], piece.known[part].copy()
-            values = warped(piece.features[2 * start : 2 * (start + steps)], self.rng)
-            if start:
-                known[: self._config.warm_up_steps] = False
-            about = (y - target.mean) / (self.scale.spread * target.liveliness)
-            above = (y - target.rest - self.scale.rise) / self.scale.spread
-            missing = steps - len(y)
-            if missing:
-                about, above = (np.pad(a, ((0, missing), (0, 0))) for a in (about, above))
-                touch, known = np.pad(touch, (0, missing)), np.pad(known, (0, missing))
-                values = np.pad(values, ((0, 2 * missing), (0, 0)), mode="edge")
-            rows.append((values, about, above, touch, known.astype(np.float32)))
-        columns = [torch.from_numpy(np.stack(column).astype(np.float32)) for column in zip(*rows, strict=True)]
-        return columns[0], columns[1], columns[2], columns[3], columns[4]
-
-
-def voice_loss(
-    out: Tensor, about: Tensor, above: Tensor, touch: Tensor, known: Tensor, config: VoiceConfig
-) -> tuple[Tensor, dict[str, float]]:
-    """Loss of mean-free tracks, their speed, their correlation, and contact.
-
-    Args:
-        out: [B, T, NUM_OUTPUTS].
-        about, above: [B, T, C] from Pool.batch.
-        touch, known: [B, T].
-
-    Returns:
-        Scalar, and its unweighted terms.
-    """
-    weight = torch.from_numpy(WEIGHTS / WEIGHTS.sum())
-    mask = known[..., None]
-    count = mask.sum(1, keepdim=True).clamp(min=1)
-    lips = out[..., : len(CHANNELS)]
-
-    def centered(x: Tensor) -> Tensor:
-        return (x - (x * mask).sum(1, keepdim=True) / count) * mask
-
-    # The mean of the piece also contributes, with a small weight.
-    p, y = centered(lips), centered(about)
-    frames = known.sum().clamp(min=1)
-    position = (functional.smooth_l1_loss(p, y, beta=0.5, reduction="none") * weight).sum() / frames
-    both = mask[:, 1:] * mask[:, :-1]
-    velocity = (((p[:, 1:] - p[:, :-1]) - (y[:, 1:] - y[:, :-1])).abs() * both * weight).sum() / frames
-    variance_p, variance_y = (p * p).sum(1) / count[:, 0], (y * y).sum(1) / count[:, 0]
-    covariance = (p * y).sum(1) / count[:, 0]
-    r = covariance / torch.sqrt((variance_p + 0.02) * (variance_y + 0.02))
-    valid = (known.sum(1) > 30).float()[:, None]
-    correlation = ((1 - r) * weight * valid).sum() / valid.sum().clamp(min=1)
-    shut = functional.binary_cross_entropy_with_logits(out[..., TOUCH], touch, reduction="none")
-    shut = (shut * known).sum() / frames
-    absolute = (functional.smooth_l1_loss(lips, above, reduction="none") * mask * weight).sum() / frames
-    terms = {"position": position, "velocity": velocity, "correlation": correlation, "touch": shut}
-    total = position + config.velocity * velocity + config.correlation * correlation
-    total = total + config.touch * shut + config.absolute * absolute
-    return total, {name: float(term.detach()) for name, term in (*terms.items(), ("absolute", absolute))}
-
-
-def spoken_loss(out: Tensor, mouths: Tensor, known: Tensor, config: VoiceConfig) -> Tensor:
-    """Loss of synthetic speech: the known channels minus the piece's mean, their correlation, contact, labiodentals.
-
-    Args:
-        out: [S, T, NUM_OUTPUTS].
-        mouths: [S, T, len(Mouth)].
-        known: [S, T].
-    """
-    mask = known[..., None]
-    count = mask.sum(1, keepdim=True).clamp(min=1)
-
-    def centered(x: Tensor) -> Tensor:
-        return (x - (x * mask).sum(1, keepdim=True) / count) * mask
-
-    p, y = centered(out[..., list(TAUGHT)]), centered(mouths[..., : len(TAUGHT)])
-    position = functional.smooth_l1_loss(p, y, beta=0.5, reduction="sum") / (mask.sum() * len(TAUGHT))
-    size = torch.sqrt(((p * p).sum(1) + 0.02 * count[:, 0]) * ((y * y).sum(1) + 0.02 * count[:, 0]))
-    correlation = 1 - ((p * y).sum(1) / size).mean()
-    logits, classes = out[..., [TOUCH, LABIODENTAL]], mouths[..., len(TAUGHT) :].clamp(0, 1)
-    entropy = functional.binary_cross_entropy_with_logits(logits, classes, reduction="none")
-    shut, labiodental = (entropy * mask).sum((0, 1)) / mask.sum()
-    return position + config.correlation * correlation + config.touch * (shut + labiodental)
 
 
 # Measurements.
@@ -287,16 +119,27 @@ def _averaged(mean: dict[str, Tensor], count: int, new: dict[str, Tensor]) -> di
     return {name: mean[name] + (value - mean[name]) / (count + 1) if count else value for name, value in new.items()}
 
 
+_REAL_SHARE = 0.5  # weight of the loss of real tracks if there are teachers
+
+
 def _loss_of_batch(net: nn.Module, pool: Pool, config: VoiceConfig) -> tuple[Tensor, dict[str, float]]:
-    """The loss of the next batch, including synthetic speech if the pool has any, and its terms."""
-    values, about, above, touch, known = pool.batch()
-    if not pool.has_speech:
-        return voice_loss(net(values), about, above, touch, known, config)
-    spoken, mouths, heard = pool.spoken_batch()
-    both = net(torch.cat([values, spoken]))
-    loss, terms = voice_loss(both[: len(values)], about, above, touch, known, config)
-    synthetic = spoken_loss(both[len(values) :], mouths, heard, config)
-    return loss + config.spoken_weight * synthetic, terms | {"spoken": float(synthetic.detach())}
+    """The loss of the next batch, with synthetic speech and teachers if the pool has any, and its terms."""
+    batch = pool.batch()
+    num, inputs = len(batch.values), batch.values
+    spoken = pool.spoken_batch() if pool.has_speech else None
+    if spoken is not None:
+        inputs = torch.cat([inputs, spoken[0]])
+    out = net(inputs)
+    loss, terms = voice_loss(out[:num], batch.about, batch.above, batch.touch, batch.known, config)
+    if batch.taught.shape[-1]:
+        taught = teacher_loss(out[:num], batch.taught, batch.heard)
+        loss = _REAL_SHARE * loss + taught
+        terms["teachers"] = float(taught.detach())
+    if spoken is not None:
+        synthetic = spoken_loss(out[num:], spoken[1], spoken[2], config)
+        loss = loss + config.spoken_weight * synthetic
+        terms["spoken"] = float(synthetic.detach())
+    return loss, terms
 
 
 def train_member(
@@ -308,6 +151,7 @@ def train_member(
     watched: dict[str, Sequence[SpeechClip]],
     stats: Path | None = None,
     init: Mapping[str, np.ndarray[Any, Any]] | None = None,
+    teachers: Sequence[VoiceModel] = (),
     save_every: int = 200,
     progress: Progress = silent,
 ) -> None:
@@ -320,11 +164,12 @@ def train_member(
         watched: sets of clips that are measured at every save.
         stats: the file of the measurements; None: in the folder.
         init: initial weights, as from VoiceModel.members.
+        teachers: networks whose mean output is a second target.
         progress: called with the steps done and the total.
     """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    pool = Pool(clips, one_speaker, config)
+    pool = Pool(clips, one_speaker, config, teachers)
     net, ema = _new_network(config, config.dropout), _new_network(config)
     if init is not None:
         net.load_state_dict(_started(net.state_dict(), init))
@@ -333,13 +178,11 @@ def train_member(
     step = num_averaged = 0
     average: dict[str, Tensor] = {}
     names = [clip.name for clip in clips]
+    taught_by = [
+        hashlib.sha256(b"".join(map(np.ndarray.tobytes, one.tensors.values()))).hexdigest() for one in teachers
+    ]
     if (run / STATE).exists():
-        state = _read_state(run / STATE)
-        sizes = {name: state["config"][name] for name in ("channels", "recurrent")}
-        if sizes != {name: getattr(config, name) for name in sizes}:
-            raise InputError(f"{run} contains a run with {sizes}; use another folder, or the same sizes.")
-        if state.get("clips", names) != names:
-            raise InputError(f"{run} contains a run on other clips; use another folder, or the same tracks.")
+        state = _resumed(run, config, names, taught_by)
         net.load_state_dict(state["net"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
@@ -383,11 +226,34 @@ def train_member(
                 average = _averaged(average, num_averaged, {k: v.clone() for k, v in ema.state_dict().items()})
                 num_averaged += 1
             state = {"net": net.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
-            state |= {"average": average, "num_averaged": num_averaged, "lags": pool.lags, "clips": names}
+            state |= {
+                "average": average,
+                "num_averaged": num_averaged,
+                "lags": pool.lags,
+                "clips": names,
+                "teachers": taught_by,
+            }
             content = io.BytesIO()
             torch.save(state | {"step": step, "config": asdict(config)}, content)
             write_atomically(run / STATE, content.getbuffer())
             log.info("step %d of %d, %.2f s/step", step, config.num_steps, (time.time() - began) / max(1, step - first))
+
+
+def _resumed(run: Path, config: VoiceConfig, clips: list[str], teachers: list[str]) -> dict[str, Any]:
+    """The state of a run. Raises InputError if its sizes, clips or teachers are others."""
+    state = _read_state(run / STATE)
+    sizes = {name: state["config"][name] for name in ("channels", "recurrent")}
+    if sizes != {name: getattr(config, name) for name in sizes}:
+        raise InputError(f"{run} contains a run with {sizes}; use another folder, or the same sizes.")
+    if state.get("clips", clips) != clips:
+        raise InputError(f"{run} contains a run on other clips; use another folder, or the same tracks.")
+    if state.get("teachers", []) != teachers:
+        raise InputError(f"{run} contains a run with other teachers; use another folder, or the same ones.")
+    return state
+
+
+def _digest(model: VoiceModel) -> str:
+    return hashlib.sha256(b"".join(model.tensors[name].tobytes() for name in sorted(model.tensors))).hexdigest()
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -523,6 +389,7 @@ def train_voice(
     *,
     one_speaker: Path | None = None,
     init: Path | None = None,
+    teachers: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Path:
     """Trains on a folder of clips and writes the resulting network; resumes if interrupted.
@@ -533,6 +400,7 @@ def train_voice(
         config: the settings.
         one_speaker: a folder of many clips of one person, config.grid_share of the pieces.
         init: file of an initial voice network, which also determines the sizes.
+        teachers: files of voice networks whose mean output is a second target; "bundled" for the bundled one.
         progress: called with the steps done and the total.
 
     Returns:
@@ -547,6 +415,7 @@ def train_voice(
         start = model.members
         sizes = {name: model.record["network"][name] for name in ("channels", "recurrent")}
         config = replace(config, **sizes, members=len(start), lr=_INIT_LR, align_at=(1,))
+    models = [bundled_voice() if name == "bundled" else VoiceModel.load(Path(name)) for name in teachers]
     training, calibrating = held_out(load_clips(clips))
     alone = load_clips(one_speaker) if one_speaker else []
     runs = [run / f"member{index}" for index in range(config.members)]
@@ -560,6 +429,7 @@ def train_voice(
             watched={"held_out": calibrating},
             stats=run / STATS,
             init=start[index] or None,
+            teachers=models,
             save_every=200 if init is None else 50,
             progress=functools.partial(_tell_part, progress, index, len(runs)),
         )
@@ -573,6 +443,10 @@ def train_voice(
     record: dict[str, Any] = {"data": data, "measured": json.loads((run / STATS).read_text().splitlines()[-1])}
     if init is not None:
         record["init"] = {name: model.record.get(name) for name in ("training", "step", "data")}
+    if models:
+        record["teachers"] = [
+            {name: one.record.get(name) for name in ("network", "training", "step")} for one in models
+        ]
     scale = scale_of(training)
     said = utterances(config.spoken, np.random.default_rng(config.seed)) if config.spoken else []
     members = [refitted(averaged(folder), DILATIONS, training, scale, alone=alone, spoken=said) for folder in runs]
