@@ -169,7 +169,7 @@ def test_what_ships_was_tested_on_others(classifier: Classifier) -> None:
     for trial in (classifier.known, classifier.foreign):
         assert 0 <= trial.low <= trial.auc <= trial.high <= 1
         assert min(trial.num_real, trial.num_made) > 20
-    assert classifier.known.auc < 0.7  # measured on outputs with layers
+    assert classifier.known.auc > 0.85 > classifier.foreign.auc
     assert 0 < classifier.margin < 0.5
 
 
@@ -191,7 +191,9 @@ def test_the_bundled_portrait_animated_is_not_taken_for_filmed(landmarker: Landm
     avatar = Avatar.from_photos([portrait_path], landmarker=landmarker)
     frames = list(itertools.islice(avatar.frames("talk", fps=detect.FPS), detect.NUM_FRAMES))
     frames, points = detect.track(frames, landmarker)
-    assert detect._classifier().judge(detect.measure(frames, points), len(frames)).probability > 0.5
+    classifier = detect._classifier()
+    found = classifier.judge(detect.measure(frames, points), len(frames))
+    assert found.probability > 0.5 - classifier.margin
 
 
 def test_what_cannot_be_judged_is_refused(small_path: Path, landmarker: Landmarker, tmp_path: Path) -> None:
