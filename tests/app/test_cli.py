@@ -945,6 +945,8 @@ def test_loading_torch_is_no_silent_wait(
         yield
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "shards").mkdir()  # of videos; a folder without any is named before torch is loaded
+    write_clip(tmp_path / "shards/a.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
     monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.05)
     monkeypatch.setattr(import_module(f"mimik.app.cli.{module}"), "extra", slow)
     result = mimik(*arguments)
