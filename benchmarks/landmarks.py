@@ -40,8 +40,9 @@ from mimik.data.store import ClipStore
 from mimik.evaluation import metrics
 from mimik.evaluation.detectors import BOX_MOVED, Finder, dlib_finder, face_boxes, predictor_file
 from mimik.evaluation.instruments import Instruments
-from mimik.evaluation.models import Model, label_of, load_model
+from mimik.evaluation.models import Model, load_model
 from mimik.evaluation.records import MEASURED_BY, Records, code_digest, digest_of
+from mimik.evaluation.settings import label_of
 from mimik.face.landmarks import POINTS_68, Array, Image
 from reporting import exit_code, machine, markdown, write_json
 
