@@ -6,12 +6,11 @@ import pytest
 
 from mimik.face.landmarks import Landmarker
 from mimik.networks.features import FaceNet
-from mimik.training import fine_tuning, learner, pairs, probes
+from mimik.training import learner, pairs, probes
 
 
 def shorten(patch: pytest.MonkeyPatch, landmarker: Landmarker, face_net: FaceNet) -> None:
     """Few pairs and probes, and networks that are loaded once."""
-    patch.setattr(fine_tuning, "Landmarker", lambda: landmarker)
     patch.setattr(probes, "Landmarker", lambda: landmarker)
     patch.setattr(probes, "FaceNet", lambda: face_net)
     patch.setattr(pairs, "_POOL", 3)

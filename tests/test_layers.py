@@ -149,6 +149,11 @@ TRAINING_LINES = (
     "learn missing.jpg -o person.avatar",
     "learn empty -o person.avatar",
     "learn photo.jpg -o person.avatar --model missing.safetensors",
+    "voice train missing -o run",
+    "voice train empty -o run",
+    "voice train tracks -o run --one-speaker missing",
+    "voice train tracks -o run --init missing.safetensors",
+    "voice train tracks -o run --teacher photo.jpg",
 )
 RUN_LINES = """
 import json, sys, mimik.__main__
@@ -168,8 +173,9 @@ def test_help_and_a_wrong_line_load_nothing_that_computes(tmp_path: Path) -> Non
     One process runs all lines, so modules loaded by one line remain for the next.
     """
     (tmp_path / "photo.jpg").write_bytes(b"not looked into")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "shards").mkdir()
+    for name in ("empty", "shards", "tracks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "tracks/a.npz").write_text("not looked into")
     (tmp_path / "shards/index.jsonl").write_text("not looked into")
     command = [sys.executable, "-c", RUN_LINES, json.dumps([*LINES, *TRAINING_LINES])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, cwd=tmp_path)
@@ -179,7 +185,7 @@ def test_help_and_a_wrong_line_load_nothing_that_computes(tmp_path: Path) -> Non
         assert (code or 0) == (0 if "--help" in line else 2), (line, done.stderr)
         assert {"openvino", "torch", "scipy", "gradio"}.isdisjoint(loaded), line
         assert line in TRAINING_LINES or {"numpy", "cv2", "av", "PIL"}.isdisjoint(loaded), line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "photo.jpg", "shards"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "photo.jpg", "shards", "tracks"]
 
 
 def test_no_file_is_too_long_to_read() -> None:

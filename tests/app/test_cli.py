@@ -947,6 +947,8 @@ def test_loading_torch_is_no_silent_wait(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").mkdir()  # of videos; a folder without any is named before torch is loaded
     write_clip(tmp_path / "shards/a.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
+    (tmp_path / "tracks").mkdir()
+    (tmp_path / "tracks/a.npz").touch()
     monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.05)
     monkeypatch.setattr(import_module(f"mimik.app.cli.{module}"), "extra", slow)
     result = mimik(*arguments)

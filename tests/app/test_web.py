@@ -380,7 +380,8 @@ def test_learning_reports_the_curve_and_stops_on_request(job: Job, small_path: P
     fine_tuning = pytest.importorskip("mimik.training.fine_tuning", reason="torch is not installed")
     point = fine_tuning.Point(0, 0.0, 0.5, 0.25, 0.5)
 
-    def learn(paths, out, arguments, *, progress, preparing):
+    def learn(read, out, arguments, *, progress, preparing, began_s):
+        assert [source.name for source in read.sources] == [small_path.name]
         assert out.suffix == AVATAR_SUFFIX and arguments.max_seconds == 9
         preparing("reading the photos", 0, 1)
         for step in range(10_000):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from mimik.inference import device as devices
 
 
 def torch_that(finds: bool) -> SimpleNamespace:
-    return SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: finds))
+    return SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: finds), __spec__=SimpleNamespace(origin=None))
 
 
 @pytest.mark.parametrize(
@@ -40,4 +41,17 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         devices.resolved_device("cuda")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match=r"--device cuda: torch is not installed; pip install '.\[train\]'"):
+        devices.resolved_device("cuda")
+
+
+@pytest.mark.parametrize(("build", "loads"), [("cuda = None\nhip = None", False), ("cuda = '13.0'\nhip = None", True)])
+def test_a_build_without_cuda_is_named_without_loading_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, build: str, loads: bool
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("raise RuntimeError('loaded')")
+    (tmp_path / "torch/version.py").write_text(build)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError if loads else InputError, match="loaded" if loads else "torch finds no GPU"):
         devices.resolved_device("cuda")

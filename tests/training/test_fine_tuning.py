@@ -37,9 +37,10 @@ from mimik.networks.features import FaceNet
 from mimik.networks.generators import Synthesis, build_networks
 from mimik.provenance.verifying import Status, verify
 from mimik.training import fine_tuning, pairs, probes
-from mimik.training.fine_tuning import LearnArguments, learn
+from mimik.training.arguments import files_in
+from mimik.training.fine_tuning import LearnArguments, LearnOutcome
 from mimik.training.learner import Learner, Recipe
-from mimik.training.photos import Deadline, Photo, files_in, read_photos
+from mimik.training.photos import Deadline, Photo, read_photos
 from mimik.training.probes import Point
 from quick_learning import shorten
 
@@ -434,6 +435,10 @@ def test_a_loss_that_is_not_finite_ends_it_with_the_best_so_far() -> None:
 # Photos.
 
 
+def learn(paths: list[Path], out: Path, arguments: LearnArguments, **options: Any) -> LearnOutcome:
+    return fine_tuning.learn(read_photos(paths, probes.Landmarker()), out, arguments, **options)
+
+
 def test_photos_folders_and_videos_are_read(
     small_path: Path, driver: Driver, landmarker: Landmarker, tmp_path: Path
 ) -> None:
@@ -660,14 +665,24 @@ def test_errors_of_the_command(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_torch_the_command_names_the_extra(
-    small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "device", "words"),
+    [
+        ("person.png", "auto", "pip install '.[train]'"),
+        ("white.png", "auto", "no face found in white.png"),
+        ("person.png", "cuda", "--device cuda: torch is not installed"),
+    ],
+)
+def test_inputs_are_checked_before_torch_is_loaded(
+    name: str, device: str, words: str, small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "mimik.training.fine_tuning")
     monkeypatch.delattr("mimik.training.fine_tuning")
     monkeypatch.setitem(sys.modules, "torch", None)
-    done = mimik("learn", small_path, "-o", tmp_path / "p.avatar")
-    assert done.exit_code == 2 and "pip install '.[train]'" in " ".join(done.output.split())
+    video.write_image(tmp_path / "white.png", np.full((64, 64, 3), 255, np.uint8))
+    photo = small_path if name == small_path.name else tmp_path / name
+    done = mimik("learn", photo, "-o", tmp_path / "p.avatar", "--device", device)
+    assert done.exit_code == 2 and words in " ".join(done.output.split())
 
 
 def test_without_a_model_it_asks_for_one(small_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

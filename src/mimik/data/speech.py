@@ -105,13 +105,23 @@ def load_clips(folder: Path) -> list[SpeechClip]:
 
     Raises InputError if there is none.
     """
-    clips = [clip for path in sorted(folder.glob("*.npz")) if (clip := _loaded(path)) and clip.is_usable()]
+    clips = [clip for path in clip_files(folder) if (clip := _loaded(path)) and clip.is_usable()]
     if not clips:
-        raise InputError(
-            f"{folder} contains no clip of a talking face; use a folder that `mimik voice tracks VIDEOS -o {folder}` "
-            "wrote."
-        )
+        raise _no_clips(folder)
     return clips
+
+
+def clip_files(folder: Path) -> list[Path]:
+    """The clip files of a folder. Raises InputError if there is none."""
+    if not (files := sorted(folder.glob(f"*{CLIP_SUFFIX}"))):
+        raise _no_clips(folder)
+    return files
+
+
+def _no_clips(folder: Path) -> InputError:
+    return InputError(
+        f"{folder} contains no clip of a talking face; use a folder that `mimik voice tracks VIDEOS -o {folder}` wrote."
+    )
 
 
 def _loaded(path: Path) -> SpeechClip | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import runpy
 import shutil
 from pathlib import Path
 
@@ -16,14 +18,18 @@ def resolved_device(device: str) -> str:
     # torch takes seconds to import, so "auto" imports it only if there is an NVIDIA driver.
     if device == "cpu" or (device == "auto" and not (Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi"))):
         return "cpu"
-    try:
-        import torch
-    except ModuleNotFoundError:
+    found = importlib.util.find_spec("torch")
+    if found is None:
         if device == "auto":
             return "cpu"
-        raise InputError(f"--device cuda: torch is not installed; {install_command('train')}, or use cpu.") from None
-    if torch.cuda.is_available():
-        return "cuda"
+        raise InputError(f"--device cuda: torch is not installed; {install_command('train')}, or use cpu.")
+    # A build without CUDA is named before torch is loaded.
+    build = runpy.run_path(str(Path(found.origin).with_name("version.py"))) if found.origin else {}
+    if build.get("cuda", True) or build.get("hip"):
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
     if device == "auto":
         return "cpu"
     raise InputError("--device cuda: torch finds no GPU; use cpu, or install a torch with CUDA.")

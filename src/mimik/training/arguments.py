@@ -22,6 +22,8 @@ from mimik.config import (
 )
 from mimik.data.index import check_index
 from mimik.files import check_folder
+from mimik.inference.device import resolved_device
+from mimik.media import formats
 
 TRAIN_PRECISIONS = ("auto", "fp32", "bf16")
 NETWORKS = ("E", "P", "G", "D")
@@ -165,6 +167,8 @@ class TrainArguments:
             from mimik.networks.release import check_release
 
             check_release(self.init)
+        if self.device == "cuda":
+            resolved_device(self.device)
 
 
 def _parse_content(text: str, known: Mapping[str, float]) -> dict[str, float]:
@@ -221,6 +225,20 @@ class LearnArguments:
             raise InputError("--preset requires --from-scratch; a model has its own preset.")
         if self.preset is not None and self.model is not None:
             raise InputError("--preset and --model are mutually exclusive: a model has its own preset.")
+
+
+def files_in(path: Path) -> list[Path]:
+    """The given file, or the files of a folder except hidden ones.
+
+    Raises InputError if there is none.
+    """
+    if not path.is_dir():
+        formats.check_input(path)
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
+    if not files:
+        raise InputError(f"{path}: is an empty folder; use photos of one person, or a folder that contains them.")
+    return files
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from mimik.config import PRESETS, VERSION, InputError, ModelError, Preset
-from mimik.face.landmarks import Face, Image, Landmarker
+from mimik.face.landmarks import Face, Image
 from mimik.files import write_atomically
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.device import resolved_device
@@ -37,7 +37,7 @@ from mimik.rendering.several import distances, head_shape
 from mimik.training.arguments import LearnArguments
 from mimik.training.learner import Learner, Recipe
 from mimik.training.pairs import MIN_SEVERAL
-from mimik.training.photos import Deadline, Photo, read_photos
+from mimik.training.photos import Deadline, Photo, PhotoSet
 from mimik.training.probes import Point
 
 _MAX_OTHERS = 7  # further photos in an avatar, cropped to the face
@@ -58,7 +58,7 @@ class LearnOutcome:
 
 
 def learn(
-    paths: Sequence[Path],
+    read: PhotoSet,
     out: Path,
     arguments: LearnArguments,
     *,
@@ -70,7 +70,7 @@ def learn(
     """Fine-tunes to the person in some photos and writes the avatar.
 
     Args:
-        paths: photos, folders of them, and videos.
+        read: the person's photos, from read_photos.
         out: the .avatar file; an older one is replaced.
         arguments: the settings.
         recipe: rates and limits; None: those of docs/fine-tuning.md.
@@ -83,9 +83,7 @@ def learn(
     deadline = Deadline.after(arguments.max_seconds, time.monotonic() if began_s is None else began_s)
     preset, networks, origin = _start(arguments)
     recipe, device = _recipe_and_device(arguments, preset, recipe)
-    photos, sources, notes = read_photos(
-        paths, Landmarker(), face=arguments.face, shots=arguments.shots, deadline=deadline, progress=preparing
-    )
+    photos, notes = read.photos, list(read.notes)
     learner = Learner(preset, networks, photos, recipe, device, arguments.seed, deadline, preparing)
     others: list[int] = []
     gain = None
@@ -119,7 +117,9 @@ def learn(
     kept = _stage(best.state, best.point.step, curve[-1].seconds)
     teeth = best_teeth([(one.picture, one.face.points) for one in photos])
     cut = tuple(_face_crop(photos[number]) for number in others)
-    person = AvatarFile(preset, record, kept.tensors, kept.psi, photo.picture, photo.face, tuple(sources), teeth, cut)
+    person = AvatarFile(
+        preset, record, kept.tensors, kept.psi, photo.picture, photo.face, tuple(read.sources), teeth, cut
+    )
     write_atomically(out, person.pack())
     return LearnOutcome(person, curve, best.point, ended, notes)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,9 @@ from mimik.config import InputError, NoFaceError
 from mimik.face.landmarks import Face, Image, Landmarker, choose_face
 from mimik.face.orientation import confidence_note, find_faces, upright
 from mimik.inference.avatar_file import SourceFile
-from mimik.media import formats, video
+from mimik.media import video
 from mimik.pipeline import Progress, silent
-from mimik.training.arguments import MAX_SHOTS
+from mimik.training.arguments import MAX_SHOTS, files_in
 
 _FRAMES_PX = 1280  # longest side of a video's frames
 _FRAMES_PER_S = 5.0  # assumed frame rate of a video of unknown length
@@ -53,6 +54,14 @@ class Photo:
     source: int  # index of its file
 
 
+class PhotoSet(NamedTuple):
+    """Photos of a person, their files, and notes for the user."""
+
+    photos: list[Photo]
+    sources: list[SourceFile]
+    notes: list[str]
+
+
 def read_photos(
     paths: Sequence[Path],
     landmarker: Landmarker,
@@ -61,7 +70,7 @@ def read_photos(
     shots: int = 8,
     deadline: Deadline = Deadline(),
     progress: Progress = silent,
-) -> tuple[list[Photo], list[SourceFile], list[str]]:
+) -> PhotoSet:
     """Photos of a person, with their faces.
 
     Args:
@@ -71,9 +80,6 @@ def read_photos(
         shots: frames of each video, evenly spaced.
         deadline: after it, no further file is read, with a note.
         progress: called with the stage, the files read and the total.
-
-    Returns:
-        The photos, the files, and notes for the user.
 
     Raises InputError if a file cannot be read or shows no face; in a folder it is skipped, with a note.
     """
@@ -99,21 +105,7 @@ def read_photos(
         sources.append(SourceFile.of(file))
     if not photos:
         raise InputError(f"{paths[0]}: none of its files shows a face; use photos of one person.")
-    return photos, sources, notes
-
-
-def files_in(path: Path) -> list[Path]:
-    """The given file, or the files of a folder except hidden ones.
-
-    Raises InputError if there is none.
-    """
-    if not path.is_dir():
-        formats.check_input(path)
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
-    if not files:
-        raise InputError(f"{path}: is an empty folder; use photos of one person, or a folder that contains them.")
-    return files
+    return PhotoSet(photos, sources, notes)
 
 
 def _faces_in(

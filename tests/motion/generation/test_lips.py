@@ -165,6 +165,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     text = tmp_path / "text.safetensors"
     text.write_text("hello")
     texture = Path(__file__).parents[3] / "src" / "mimik" / "assets" / "texture.safetensors"
-    for path in (text, texture, tmp_path / "none.safetensors"):
-        with pytest.raises(ModelError, match=r"is not a voice network .* `mimik voice train` wrote"):
+    none = tmp_path / "none.safetensors"
+    for path, said in ((text, "is not a voice network"), (texture, "is not a voice network"), (none, "no such file")):
+        with pytest.raises(ModelError, match=f"{said}.* `mimik voice train` wrote"):
             VoiceModel.load(path)

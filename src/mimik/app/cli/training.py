@@ -19,7 +19,8 @@ from mimik.app.cli.progress import ONE_BAR, Display, log_shown
 from mimik.config import AVATAR_SUFFIX, InputError, extra
 from mimik.data.preparation.settings import PrepareConfig
 from mimik.files import check_file, check_folder
-from mimik.training.arguments import LearnArguments, TrainArguments
+from mimik.inference.device import resolved_device
+from mimik.training.arguments import LearnArguments, TrainArguments, files_in
 
 
 @command("prepare")
@@ -119,14 +120,15 @@ def learn_command(
     if curve is not None:
         check_file("--curve", curve, force=force, others=[*photos, out])
     check_model(str(arguments.model) if arguments.model else None)
-    from mimik.training.photos import files_in
-
     for photo in photos:
         files_in(photo)
+    if arguments.device == "cuda":
+        resolved_device(arguments.device)
+    from mimik.face.landmarks import Landmarker
+    from mimik.training.photos import Deadline, read_photos
+
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
     with Display("steps", "loading", bar=ONE_BAR).shown() as bar:
-        with extra("learn", "train"):
-            from mimik.training import fine_tuning
 
         def preparing(what: str, done: int, total: int | None) -> None:
             bar.show(what, done, total, unit="warps" if what.startswith("warping") else "photos")
@@ -134,7 +136,18 @@ def learn_command(
         def show(point: Any, step: int, ends: int) -> None:
             bar.show("learning", step, ends, f"score {point.score:.3f}")
 
-        outcome = fine_tuning.learn(photos, out, arguments, progress=show, preparing=preparing, began_s=began_s)
+        read = read_photos(
+            photos,
+            Landmarker(),
+            face=arguments.face,
+            shots=arguments.shots,
+            deadline=Deadline.after(arguments.max_seconds, began_s),
+            progress=preparing,
+        )
+        preparing("loading", 0, None)
+        with extra("learn", "train"):
+            from mimik.training import fine_tuning
+        outcome = fine_tuning.learn(read, out, arguments, progress=show, preparing=preparing, began_s=began_s)
     print_notes(*outcome.notes)
     console.print(_curve_table(outcome))
     print_line(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}.")

@@ -67,6 +67,16 @@ def voice_train(
 ) -> None:
     """Train the voice network; resumes if interrupted. Writes RUN/voice.safetensors."""
     check_folder("-o", out)
+    from mimik.data.speech import clip_files
+    from mimik.motion.generation.lips import VoiceModel
+
+    # Before torch is loaded, which takes seconds.
+    for folder in (tracks, one_speaker):
+        if folder is not None:
+            clip_files(folder)
+    for file in (init, *(Path(name) for name in teacher or () if name != "bundled")):
+        if file is not None:
+            VoiceModel.load(file)
     with working("loading"), extra("mimik voice train", "train"):
         from mimik.training.voice.loop import train_voice
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,9 @@ from mimik.app.web.jobs import check_photos
 from mimik.app.web.parts import news_of
 from mimik.app.web.sessions import Job, Limits, StoppedError
 from mimik.config import AVATAR_SUFFIX, AnimateConfig, extra
-from mimik.face.landmarks import Image
+from mimik.face.landmarks import Image, Landmarker
 from mimik.provenance.marking import Marker
+from mimik.training.photos import Deadline, read_photos
 
 _RESULT_PX = 512
 _EDIT = Edit(smile=0.3, mouth=0.4, yaw=14.0)  # shows teeth and the side of the face, hidden in a neutral photo
@@ -78,7 +80,10 @@ def learning(
             tell(Learned(share, f"Learning, step {done}: {so_far}", list(curve)))
 
         with job.running():
-            return fine_tuning.learn(paths, out, arguments, progress=step, preparing=preparing)
+            began_s = time.monotonic()
+            deadline = Deadline.after(max_seconds, began_s)
+            read = read_photos(paths, Landmarker(), deadline=deadline, progress=preparing)
+            return fine_tuning.learn(read, out, arguments, progress=step, preparing=preparing, began_s=began_s)
 
     what = "the photo" if len(paths) == 1 else f"the {len(paths)} photos"
     yield Learned(0.0, f"Finding the face in {what} and loading the networks")

@@ -102,6 +102,8 @@ class VoiceModel:
             record = json.loads(metadata["record"])
             model = cls(tensors, record)
             LipPredictor(model)(np.zeros((STACK, mel.NUM_BANDS), np.float32))
+        except FileNotFoundError:
+            raise ModelError(f"{path}: no such file; use a network that `mimik voice train` wrote.") from None
         except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
             raise ModelError(
                 f"{path} is not a voice network ({error}); use a file that `mimik voice train` wrote."
