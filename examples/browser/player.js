@@ -4,8 +4,12 @@
 
 import { CanvasCompositor } from "./canvas.js";
 import { Compositor } from "./compositor.js";
+import { Pace } from "./pace.js";
 
 const FORMAT = "mimik export 3";
+const AHEAD = 2; // frames that the worker is asked for, so that it never waits
+const MOST_USES = 3; // frames for which a run of the network is used; the paper's form synthesizes each face as a whole
+const REPORTED_MS = 500; // interval of the reports of a playing motion
 
 export class Player {
   /**
@@ -43,7 +47,6 @@ export class Player {
 
   constructor(record) {
     this.record = record;
-    this.networkMs = 0; // of a run, moving average
     this.#worker.onmessage = ({ data: { id, result, error } }) => {
       const { resolve, reject } = this.#waiting.get(id);
       this.#waiting.delete(id);
@@ -70,10 +73,10 @@ export class Player {
     return this.record.motions.find((one) => one.name === name);
   }
 
-  /** Computes a frame of a loaded motion in the worker. */
-  async prepare(motion, index) {
-    const frame = await this.#ask("frame", { name: motion.name, index });
-    this.networkMs += (frame.networkMs - this.networkMs) * (this.networkMs ? 0.1 : 1);
+  /** Computes a frame of a loaded motion in the worker; pace: null runs the network. */
+  async prepare(motion, index, pace = null) {
+    const frame = await this.#ask("frame", { name: motion.name, index, every: pace?.every ?? 1, reach: pace?.reach ?? 0 });
+    pace?.add(frame.ms, frame.networkMs);
     return frame;
   }
 
@@ -88,35 +91,45 @@ export class Player {
   }
 
   /**
-   * Plays a motion: the next frame is computed while one is drawn. A slow device drops frames; the speed is unchanged.
+   * Plays a motion: the next frames are computed while one is drawn. On a slow device, the network's outputs are used for
+   * up to three frames, then frames are dropped; the speed is unchanged.
    * @param {object} motion a loaded motion
-   * @param {(rate: number) => void} onFrame gets the frame rate of the last two seconds
+   * @param {(about: {rate: number, networkMs: number, every: number}) => void} onReport gets, twice a second, the frame
+   *   rate of the last two seconds, the time of a run of the network, and the number of frames for which it is used
    * @returns {() => Promise<void>} stops
    */
-  play(motion, onFrame = () => {}) {
+  play(motion, onReport = () => {}) {
     let isPlaying = true;
     const run = async () => {
       const start = performance.now();
-      const drawn = [];
+      const pace = new Pace(motion.fps, this.record.person.reduced ? MOST_USES : 1);
       const due = (ms) => Math.floor(((ms - start) / 1000) * motion.fps);
-      let number = 0, period = 0;
-      let next = this.prepare(motion, 0);
+      const drawn = [], ahead = [];
+      let number = -1, period = 0, reported = start;
+      const ask = () => {
+        number = Math.max(number + 1, due(performance.now() + (ahead.length + 1) * period));
+        const frame = this.prepare(motion, number % motion.num_frames, pace);
+        frame.catch(() => {}); // reported where it is awaited
+        ahead.push([number, frame]);
+      };
+      while (ahead.length < AHEAD) ask();
       while (isPlaying) {
-        const frame = await next;
-        const shown = number;
-        number = Math.max(shown + 1, due(performance.now() + period));
-        next = this.prepare(motion, number % motion.num_frames);
-        next.catch(() => {}); // reported where it is awaited
+        const [shown, promised] = ahead.shift();
+        const frame = await promised;
+        ask();
         do await new Promise(requestAnimationFrame);
         while (isPlaying && due(performance.now()) < shown);
         if (!isPlaying) break;
         this.show(frame);
-        drawn.push(performance.now());
-        if (drawn.length > 1) period += (drawn.at(-1) - drawn.at(-2) - period) * (period ? 0.2 : 1);
-        while (drawn[0] < drawn.at(-1) - 2000) drawn.shift();
-        onFrame(((drawn.length - 1) * 1000) / Math.max(drawn.at(-1) - drawn[0], 1));
+        const now = performance.now();
+        drawn.push(now);
+        if (drawn.length > 1) period += (now - drawn.at(-2) - period) * (period ? 0.2 : 1);
+        while (drawn[0] < now - 2000) drawn.shift();
+        if (now - reported < REPORTED_MS) continue;
+        reported = now;
+        onReport({ rate: ((drawn.length - 1) * 1000) / Math.max(now - drawn[0], 1), networkMs: pace.networkMs, every: pace.every });
       }
-      await next;
+      await Promise.all(ahead.map(([, frame]) => frame));
     };
     const done = run();
     return async () => {

@@ -187,104 +187,104 @@ export function halved(pixels, px) {
  *   RGB and the mouth's mask, 0..1.
  */
 export function prediction(record, { correction, mask, residual: given }, seen, interior, landmarks, gate) {
-  const px = record.frame_px;
-  const size = px * px;
-  const residual = new Float32Array(4 * size);
-  residual.set(given);
-  if (record.person.grey) toGray(residual, size);
-  fillMask(residual.subarray(3 * size), px, interior);
+  const px = record.frame_px, cells = Math.sqrt(mask.length);
+  const residual = pixelwise(given, px * px, record.person.grey);
+  fillMask(residual, px, interior);
   shadeOnly(residual, seen, px, interior.box, record);
-  const cells = Math.sqrt(mask.length);
-  const still = means(residual.subarray(3 * size), px, px / cells);
-  const detail = detailKept(residual, px, cells, record.redrawn);
+  const { largest, brighter, inside } = cellsOf(residual, px, cells);
+  const detail = detailKept(largest, cells, record.redrawn);
   const border = fade(cells, record.rim);
+  const { most } = record.brightened;
   const far = farFromFeatures(cells, record.brightened, landmarks.points, landmarks.unit / record.landmarks.image_px);
-  const share = shareDrawn(residual, px, cells, far, record.brightened.most);
   const answer = new Float32Array(4 * cells * cells);
   for (let i = 0; i < cells * cells; i++) {
     const weight = border[i] * gate;
-    const moves = weight * (1 - still[i]);
+    const moves = weight * (1 - inside[i]);
+    const share = 1 - far[i] * (1 - most / Math.max(brighter[i], most)); // far from eyes and mouth, it brightens little
     answer[4 * i] = correction[i] * moves;
     answer[4 * i + 1] = correction[cells * cells + i] * moves;
-    answer[4 * i + 2] = 1 - (1 - mask[i]) * weight * share[i];
+    answer[4 * i + 2] = 1 - (1 - mask[i]) * weight * share;
     answer[4 * i + 3] = detail[i];
   }
-  return { answer, residual: pixelwise(residual, size) };
+  return { answer, residual };
 }
 
 /** The same for the paper's form: the synthesized window, faded out at its border. */
 export function synthesized(record, { x_hat: image }) {
   const px = record.frame_px;
-  const residual = new Float32Array(4 * px * px);
-  residual.set(image);
   const answer = new Float32Array(4 * px * px);
   const border = fade(px, record.rim);
   for (let i = 0; i < px * px; i++) answer[4 * i + 2] = 1 - border[i];
-  return { answer, residual: pixelwise(residual, px * px) };
+  return { answer, residual: pixelwise(image, px * px, false) };
 }
 
-/** Interleaves four planes. */
-function pixelwise(planes, size) {
+/** Interleaves three planes and a fourth channel of 0; isGray: with their mean instead. */
+function pixelwise(planes, size, isGray) {
   const out = new Float32Array(4 * size);
-  for (let i = 0, at = 0; i < size; i++) {
-    out[at++] = planes[i];
-    out[at++] = planes[size + i];
-    out[at++] = planes[2 * size + i];
-    out[at++] = planes[3 * size + i];
+  for (let i = 0, at = 0; i < size; i++, at += 4) {
+    const r = planes[i], g = planes[size + i], b = planes[2 * size + i], mean = (r + g + b) / 3;
+    out[at] = isGray ? mean : r;
+    out[at + 1] = isGray ? mean : g;
+    out[at + 2] = isGray ? mean : b;
   }
   return out;
 }
 
-function toGray(residual, size) {
-  for (let i = 0; i < size; i++) {
-    residual.fill((residual[i] + residual[size + i] + residual[2 * size + i]) / 3, i, i + 1);
-    residual[size + i] = residual[2 * size + i] = residual[i];
-  }
-}
-
-function fillMask(plane, px, { box: [left, top, width, height], values }) {
+/** Writes the mouth's mask into the fourth channel. */
+function fillMask(residual, px, { box: [left, top, width, height], values }) {
   for (let row = 0, i = 0; row < height; row++) {
-    for (let column = 0; column < width; column++, i++) plane[(top + row) * px + left + column] = values[i] / 255;
+    for (let column = 0; column < width; column++, i++) residual[4 * ((top + row) * px + left + column) + 3] = values[i] / 255;
   }
 }
 
-/** Removes detail finer than k pixels from the residual inside the mouth (mask: its fourth plane), and limits it. */
+/** Removes detail finer than k pixels from the residual inside the mouth (mask: its fourth channel), and limits it. */
 function shadeOnly(residual, seen, px, [left, top, width, height], { shade_px: k, max_brighter: most }) {
   if (!width) return;
-  const size = px * px, cells = px / k;
+  const cells = px / k;
   // Whole squares, and a margin of one.
   const low = [left, top].map((edge) => Math.max(Math.floor(edge / k) - 1, 0));
   const high = [left + width, top + height].map((edge) => Math.min(Math.ceil(edge / k) + 1, cells));
   const wide = high[0] - low[0], tall = high[1] - low[1];
+  const area = { left, top, right: left + width, bottom: top + height };
+  const from = low.map((edge) => 0.5 / k - edge - 0.5);
+  const smooth = new Float32Array(px * (top + height));
   for (let c = 0; c < 3; c++) {
-    const plane = residual.subarray(c * size, (c + 1) * size);
     const coarse = new Float32Array(wide * tall), limit = new Float32Array(wide * tall);
     for (let row = 0; row < tall * k; row++) {
       for (let column = 0; column < wide * k; column++) {
-        const cell = Math.floor(row / k) * wide + Math.floor(column / k), at = (low[1] * k + row) * px + low[0] * k + column;
-        coarse[cell] += plane[at] / (k * k);
-        limit[cell] += (most / 127.5) * (seen[4 * at + c] / (k * k));
+        const cell = Math.floor(row / k) * wide + Math.floor(column / k), at = 4 * ((low[1] * k + row) * px + low[0] * k + column) + c;
+        coarse[cell] += residual[at] / (k * k);
+        limit[cell] += (most / 127.5) * (seen[at] / (k * k));
       }
     }
     for (let i = 0; i < coarse.length; i++) coarse[i] = Math.min(coarse[i], limit[i]);
-    const area = { left, top, right: left + width, bottom: top + height };
-    const from = low.map((edge) => 0.5 / k - edge - 0.5);
-    const smooth = new Float32Array(size);
     enlarge(smooth, px, { values: coarse, width: wide, height: tall, unit: 1 }, 0, 1 / k, from, area);
     for (let row = top; row < top + height; row++) {
-      for (let i = row * px + left; i < row * px + left + width; i++) plane[i] += residual[3 * size + i] * (smooth[i] - plane[i]);
+      for (let i = row * px + left; i < row * px + left + width; i++) residual[4 * i + c] += residual[4 * i + 3] * (smooth[i] - residual[4 * i + c]);
     }
   }
 }
 
-/** Weight of the residual: far from eyes and mouth, it may brighten a cell at most by `most`. */
-function shareDrawn(residual, px, cells, far, most) {
-  const size = px * px;
-  const [red, green, blue] = [0, 1, 2].map((c) => means(residual.subarray(c * size, (c + 1) * size), px, px / cells));
-  return red.map((value, i) => {
-    const brighter = 127.5 * (value + green[i] + blue[i]) / 3;
-    return 1 - far[i] * (1 - most / Math.max(brighter, most));
-  });
+/** Of each cell: the largest absolute residual; the mean residual in gray levels; the share of the mouth. */
+function cellsOf(residual, px, cells) {
+  const k = px / cells;
+  const [largest, brighter, inside] = [0, 1, 2].map(() => new Float32Array(cells * cells));
+  for (let y = 0, at = 0; y < px; y++) {
+    const row = Math.floor(y / k) * cells;
+    for (let cell = row; cell < row + cells; cell++) {
+      let most = largest[cell], sum = 0, mouth = 0;
+      for (const end = at + 4 * k; at < end; at += 4) {
+        const r = residual[at], g = residual[at + 1], b = residual[at + 2];
+        most = Math.max(most, Math.abs(r), Math.abs(g), Math.abs(b));
+        sum += r + g + b;
+        mouth += residual[at + 3];
+      }
+      largest[cell] = most;
+      brighter[cell] += (127.5 / 3) * (sum / (k * k));
+      inside[cell] += mouth / (k * k);
+    }
+  }
+  return { largest, brighter, inside };
 }
 
 /** 0 around eyes and mouth, 1 on hair and ears: cells * cells numbers. unit: sides of the window per unit of the points. */
@@ -296,46 +296,23 @@ function farFromFeatures(cells, { begins, ends, points: corners }, points, unit)
   });
 }
 
-/** Means over squares of k x k pixels. */
-function means(plane, px, k) {
-  const cells = px / k;
-  const out = new Float32Array(cells * cells);
-  for (let y = 0, i = 0; y < px; y++) {
-    for (let x = 0; x < px; x++, i++) if (plane[i]) out[Math.floor(y / k) * cells + Math.floor(x / k)] += plane[i] / (k * k);
+/** Weight of the photo's fine detail: small where the residual, of which `largest` has the maxima, is large nearby. */
+function detailKept(largest, cells, [low, high]) {
+  let most = largest;
+  for (const step of [1, cells]) most = filtered(most, cells, step, (from, a, b, c) => Math.max(from[a], from[b], from[c]));
+  for (const step of [1, cells]) {
+    most = filtered(most, cells, step, (from, a, b, c, d, e) => (from[d] + from[e] + 4 * (from[a] + from[c]) + 6 * from[b]) / 16);
   }
-  return out;
-}
-
-/** Weight of the photo's fine detail: small where the residual is large nearby. */
-function detailKept(residual, px, cells, [low, high]) {
-  const k = px / cells;
-  let most = new Float32Array(cells * cells); // maximum of each cell
-  for (let c = 0, i = 0; c < 3; c++) {
-    for (let y = 0; y < px; y++) {
-      const row = Math.floor(y / k) * cells;
-      for (let x = 0; x < px; x++, i++) {
-        const cell = row + Math.floor(x / k), value = Math.abs(residual[i]);
-        if (value > most[cell]) most[cell] = value;
-      }
-    }
-  }
-  for (const vertical of [false, true]) most = filtered(most, cells, vertical, 1, (a, b, c) => Math.max(a, b, c));
-  for (const vertical of [false, true]) most = filtered(most, cells, vertical, 2, (a, b, c, d, e) => (a + e + 4 * (b + d) + 6 * c) / 16);
   return most.map((value) => 1 - smoothstep(127.5 * value, low, high));
 }
 
-/** Filters cells along one axis with radius `reach`; borders are clamped. */
-function filtered(from, cells, vertical, reach, sum) {
+/** Filters cells along the axis of this step; sum: of the cell b, its neighbors a and c, and theirs d and e, clamped at borders. */
+function filtered(from, cells, step, sum) {
   const out = new Float32Array(from.length);
-  const near = new Array(2 * reach + 1);
-  for (let y = 0, i = 0; y < cells; y++) {
-    for (let x = 0; x < cells; x++, i++) {
-      for (let by = -reach; by <= reach; by++) {
-        const at = Math.min(cells - 1, Math.max(0, (vertical ? y : x) + by));
-        near[by + reach] = from[vertical ? at * cells + x : y * cells + at];
-      }
-      out[i] = sum(...near);
-    }
+  for (let i = 0; i < out.length; i++) {
+    const at = step === 1 ? i % cells : Math.floor(i / cells), last = cells - 1 - at;
+    const near = (by) => i + step * Math.max(-at, Math.min(by, last));
+    out[i] = sum(from, near(-1), i, near(1), near(-2), near(2));
   }
   return out;
 }

@@ -99,3 +99,27 @@ def test_the_modules_draw_what_the_program_draws(tmp_path: Path) -> None:
         part = expected[place["y"] : place["y"] + shape[0], place["x"] : place["x"] + shape[1]]
         assert cv2.PSNR(frame[..., :3], part) > 48
     assert max(shades) > 0.02
+
+
+PACE = """
+const { Pace } = await import(process.argv[1]);
+const pace = new Pace(25, Number(process.argv[2]));
+const used = [];
+for (const [count, other, network] of JSON.parse(process.argv[3])) {
+  for (let i = 0; i < count; i++) pace.add(other + (i % pace.every ? 0 : network), i % pace.every ? null : network);
+  used.push(pace.every);
+}
+process.stdout.write(JSON.stringify(used));
+"""
+
+
+def test_a_run_of_the_network_is_used_for_more_frames_only_where_frames_take_too_long() -> None:
+    # Of 40 ms for a frame: 10 + 20; 18 + 42 and, over two frames, 39; 24 + 60 and 54, over three frames 44; then again
+    # 10 + 20. Between 36 and 42 ms, nothing changes: 8 + 30.
+    loads = [(60, 10, 20), (60, 18, 42), (60, 24, 60), (60, 8, 30), (60, 10, 20)]
+    uses = []
+    for most in (3, 1):
+        command = [str(NODE), "--input-type=module", "--eval", PACE, (PAGE / "pace.js").as_uri(), str(most)]
+        done = subprocess.run([*command, json.dumps(loads)], capture_output=True, text=True, check=True, timeout=60)
+        uses.append(json.loads(done.stdout))
+    assert uses == [[1, 2, 3, 2, 1], [1, 1, 1, 1, 1]]
