@@ -241,11 +241,17 @@ def main() -> None:
     """Entry point of the `mimik` command."""
     gc.set_threshold(_GC_THRESHOLD)
     load_commands(sys.argv[1] if len(sys.argv) > 1 else None)
-    # Delete unfinished output also if the program is terminated or its terminal is closed.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            number = getattr(signal, name)
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    ended: list[int] = []  # exit codes of signals
+
+    def end(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the cleanup
+        ended.append(128 + number)
+        raise KeyboardInterrupt
+
+    # Like Ctrl-C, but not if a parent, such as nohup, ignores them.
+    for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file name may contain characters that the terminal cannot encode
             stream.reconfigure(errors="backslashreplace")
@@ -257,4 +263,9 @@ def main() -> None:
                     "PYTHONUTF8=1 or LC_ALL=C.UTF-8, or use an ASCII name."
                 )
                 sys.exit(2)
-    app(prog_name="mimik")
+    try:
+        app(prog_name="mimik")
+    except (SystemExit, KeyboardInterrupt):
+        if ended:
+            sys.exit(ended[0])
+        raise
