@@ -1,6 +1,6 @@
 import pytest
 
-from mimik.config import REGIONS, AnimateConfig, InputError, ModelError, parse_regions
+from mimik.config import REGIONS, AnimateConfig, InputError, ModelError, counted, parse_regions
 
 
 def test_regions_are_all_or_a_list():
@@ -44,3 +44,7 @@ def test_unknown_model_is_a_model_error():
 def test_unknown_keys_are_errors():
     with pytest.raises(TypeError):
         AnimateConfig(color="red")
+
+
+def test_counted() -> None:
+    assert [counted(n, "frame") for n in (0, 1, 2)] == ["0 frames", "1 frame", "2 frames"]

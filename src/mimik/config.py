@@ -45,6 +45,11 @@ class OptionError(InputError, TypeError):
 PUBLISHED_AS: str | None = None
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, such as "1 frame" or "2 frames"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def install_command(extra: str) -> str:
     """The command that installs an extra of pyproject.toml, for messages: `pip install '.[train]'` in a checkout."""
     where = "" if PUBLISHED_AS else " (in a checkout of mimik)"

@@ -455,7 +455,7 @@ def test_a_video_can_be_the_camera(small_path: Path, driver_with_sound: Path, dr
     [
         (["--camera", "{driver}"], "also pass --record OUT.mp4"),
         (["--camera", "{photo}", "--record", "out.mp4"], "is a picture; use a video"),
-        (["--camera", "{wall}", "--record", "out.mp4"], "no face was found in any of its 4 frames"),
+        (["--camera", "{wall}", "--record", "out.mp4"], "no face was found in it (4 frames)"),
         (["--camera", "{driver}", "--record", "out.gif"], "use a file ending in .mp4"),
         (["--camera", "{driver}", "--record", "out.mp4", "--label", "none"], "a live call is always labeled"),
         (["--camera", "{driver}", "--record", "out.mp4", "--virtual-camera"], "--virtual-camera works with your own"),

@@ -331,7 +331,7 @@ def test_a_connection_that_never_closes_delays_a_newer_page_by_little(call: Call
 
 @pytest.mark.slow
 def test_the_end_by_a_signal_is_quiet_with_a_page_open(portrait_path: Path):
-    """`kill` ends a call with an open page like Ctrl-C, but with exit code 143, and without messages about destroyed tasks."""
+    """`kill` ends a call with an open page like Ctrl-C, without messages about destroyed tasks; exit code 143."""
     command = [sys.executable, "-m", "mimik", "live", str(portrait_path), "--no-open", "--port", "0"]
     program = subprocess.Popen(
         [*command, "--model", "geometry"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -26,7 +26,7 @@ from mimik.animation.render import Rendering
 from mimik.animation.report import Report, peak_memory_mb
 from mimik.animation.source_frame import SourceFrame, read_backdrop
 from mimik.animation.source_image import PhotoLike, SourceImage, as_list, source_of_photo, source_of_video
-from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError, OptionError
+from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError, OptionError, counted
 from mimik.face.landmarks import MIN_FACE_PX, Face, Image, Landmarker, choose_face
 from mimik.face.orientation import DOUBTFUL, find_faces, num_quarter_turns
 from mimik.inference.avatar_file import AvatarFile, most_neutral_face, read_avatar
@@ -413,8 +413,8 @@ class Avatar:
         report.peak_memory_mb = round(peak_memory_mb(), 1)
         if report.num_lost:
             report.notes.append(
-                f"the driver's face was not visible in {report.num_lost} of {report.num_frames} frames; the person "
-                "eases to neutral there"
+                f"the driver's face was not visible in {report.num_lost} of {counted(report.num_frames, 'frame')}; the "
+                "person eases to neutral there"
             )
         return report
 

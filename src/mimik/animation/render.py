@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mimik.animation.report import Report
 from mimik.animation.source_frame import SourceFrame
-from mimik.config import AnimateConfig
+from mimik.config import AnimateConfig, counted
 from mimik.face.landmarks import Image, Landmarker
 from mimik.face.tracker import Tracker
 from mimik.media import video
@@ -152,7 +152,7 @@ class Rendering:
             self._report.notes.append(note)
         if num_without:
             self._report.notes.append(
-                f"{source.image.name} shows no face in {num_without} frames; they are kept unchanged"
+                f"{source.image.name} shows no face in {counted(num_without, 'frame')}, kept unchanged"
             )
         if self._driver.num_frames and self._report.num_frames < self._driver.num_frames - 1:
             self._report.notes.append(f"{source.image.name} is shorter than the driver, and so is the result")

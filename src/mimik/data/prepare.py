@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mimik import workers
-from mimik.config import VERSION, InputError, install_command
+from mimik.config import VERSION, InputError, counted, install_command
 from mimik.data.preparation.clips import prepare_video
 from mimik.data.preparation.duplicates import Fingerprints
 from mimik.data.preparation.overview import PrepareReport, contact_sheet, dataset_card, frontal_frames
@@ -237,8 +237,8 @@ class _Preparation:
                         changed.append(source.name)
         if changed:
             self._notes.append(
-                f"{len(changed)} videos, such as {changed[0]}, have changed since they were prepared; the clips of the "
-                "old ones stay. Prepare them into a new folder to replace them."
+                f"changed since they were prepared: {counted(len(changed), 'video')}, such as {changed[0]}; the clips "
+                "of the old ones stay. Prepare them into a new folder to replace them."
             )
 
     def _add(self, source: Source, task: VideoTask, result: VideoResult) -> None:

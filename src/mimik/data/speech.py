@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.arrays import Array, Rng
-from mimik.config import InputError, NoFaceError
+from mimik.config import InputError, NoFaceError, counted
 from mimik.data.preparation.sources import Source
 from mimik.face.landmarks import Landmarker, head_pose
 from mimik.face.tracker import Tracker
@@ -163,7 +163,7 @@ def track_clip(path: Path, landmarker: Landmarker) -> dict[str, Any]:
         rows.append((face.blendshapes, own, rotation_vector(pose.rotation), pose.translation, pose.scale, True))
     shapes, points, turn, place, scale, seen = (np.array(column) for column in zip(*rows, strict=True))
     if not seen.any():
-        raise NoFaceError(f"no face was found in any of the {len(seen)} frames of {path}.")
+        raise NoFaceError(f"no face was found in {path} ({counted(len(seen), 'frame')}).")
     return {
         "fps": np.float64(fps),
         "blendshapes": shapes.astype(np.float32),

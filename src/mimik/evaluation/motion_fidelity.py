@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.arrays import Float
-from mimik.config import InputError
+from mimik.config import InputError, counted
 from mimik.evaluation.detectors import INSTALL_DLIB, DetectedPoints, Detector
 from mimik.face.landmarks import POINTS_68, canonical_mesh
 from mimik.media import video
@@ -287,7 +287,7 @@ def compare_signals(driver: Mapping[str, Float], result: Mapping[str, Float]) ->
     count = len(driver["yaw"]), len(result["yaw"])
     if abs(count[0] - count[1]) > 1:
         raise InputError(
-            f"the driver has {count[0]} frames and the result {count[1]}; use a result of this driver, "
+            f"the driver has {counted(count[0], 'frame')} and the result {count[1]}; use a result of this driver, "
             "and the same --fps for both."
         )
     every = slice(min(count))
@@ -390,7 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = {"result": args.result.name, "driver": args.driver.name, "detector": detector.name, **found}
     if args.out:
         args.out.write_text(json.dumps(rounded(report), indent=1) + "\n", encoding="utf-8")
-    print(f"{found['frames']} frames, face lost in {100 * found['lost']:.0f} %")
+    print(f"{counted(found['frames'], 'frame')}, face lost in {100 * found['lost']:.0f} %")
     print(f"points by {detector.name}; gaze by MediaPipe's irises")
     if not detector.is_independent:
         print(f"For an independent detector: {INSTALL_DLIB}.")

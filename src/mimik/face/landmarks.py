@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.arrays import Array, Image, ramp
-from mimik.config import NoFaceError
+from mimik.config import NoFaceError, counted
 from mimik.face.openvino_core import compiled_once, inference_core
 from mimik.files import asset
 from mimik.pipeline import run_in_thread
@@ -509,7 +509,7 @@ def choose_face(faces: Sequence[Face], number: int | None, name: str, size: tupl
             f"half side, at least {ADVISED_FACE_PX} px wide."
         )
     if (number or 1) > len(faces):
-        there = "is 1 face" if len(faces) == 1 else f"are {len(faces)} faces"
+        there = f"{'is' if len(faces) == 1 else 'are'} {counted(len(faces), 'face')}"
         raise NoFaceError(f"face {number} of {name} was requested, but there {there}; `mimik faces {name}` shows them.")
     face = faces[(number or 1) - 1]
     if face.width_px < MIN_FACE_PX:

@@ -21,7 +21,7 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from mimik.config import MediaError
+from mimik.config import MediaError, counted
 from mimik.media.containers import (
     MAX_FPS,
     MIN_FPS,
@@ -281,7 +281,7 @@ def _decoded(container: Any, stream: Any, path: Path) -> Iterator[Any]:
         if packet is None or (packet.size == 0 and packet.dts is None):
             break
     if num_faults:
-        log.warning("%s: %d damaged %s skipped", path, num_faults, "packet" if num_faults == 1 else "packets")
+        log.warning("%s: %s skipped", path, counted(num_faults, "damaged packet"))
 
 
 def first_frame(container: Any, stream: Any, path: Path) -> Any:

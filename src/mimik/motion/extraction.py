@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from mimik.config import InputError, NoFaceError
+from mimik.config import InputError, NoFaceError, counted
 from mimik.face.landmarks import Face, Pose
 from mimik.motion.frames import MotionFrame, Reference, split
 from mimik.motion.neutral import find_neutral, median_pose, named_neutral
@@ -50,7 +50,7 @@ def stream_motion(
         if seen and len(held) >= wanted_s * fps:
             break
     if not seen:
-        raise NoFaceError(f"no face in any of the driver's {len(held)} frames.")
+        raise NoFaceError(f"no face in the driver ({counted(len(held), 'frame')}).")
     if neutral_s is None:
         reference, origin = neutral_and_place(held, fps)
     else:

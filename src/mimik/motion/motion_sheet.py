@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.config import counted
 from mimik.face import landmarks as faces
 from mimik.face.landmark_images import Color, landmark_image, write_label
 from mimik.face.landmarks import Image
@@ -37,9 +38,8 @@ def motion_sheet(motion: Motion, *, columns: int = 8, cell_px: int = 180) -> Ima
         row[:, column * cell_px : (column + 1) * cell_px] = landmark_image(points, cell_px, cell_px)
     head = np.zeros((34, width, 3), np.uint8)
     lost = int((~motion.seen).sum())
-    text = (
-        f"{motion.name}   {motion.duration_s:.1f} s   {len(motion)} frames at {motion.fps:g}/s   {lost} without a face"
-    )
+    frames = f"{counted(len(motion), 'frame')} at {motion.fps:g}/s"
+    text = f"{motion.name}   {motion.duration_s:.1f} s   {frames}   {lost} without a face"
     write_label(head, text, (10, 24), 0.6)
     return np.concatenate([head, row, _curves(motion, width)])
 

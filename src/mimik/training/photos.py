@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mimik.config import InputError, NoFaceError
+from mimik.config import InputError, NoFaceError, counted
 from mimik.face.landmarks import Face, Image, Landmarker, choose_face
 from mimik.face.orientation import confidence_note, find_faces, upright
 from mimik.inference.avatar_file import SourceFile
@@ -92,7 +92,9 @@ def read_photos(
     for number, (path, file) in enumerate(every):
         progress("reading the photos", number, len(every))
         if photos and deadline.is_over:
-            notes.append(f"--max-seconds: the time ran out after {number} of {len(every)} files; no more were read")
+            notes.append(
+                f"--max-seconds: the time ran out after {number} of {counted(len(every), 'file')}; no more were read"
+            )
             break
         try:
             found = _faces_in(file, landmarker, face, shots, notes)

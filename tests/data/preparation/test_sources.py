@@ -31,7 +31,7 @@ def test_a_manifest_names_people_and_licenses_by_path_name_or_stem(tmp_path: Pat
     table = tmp_path / "clips.csv"
     table.write_text("split,clip,person,license\nx,a,p1,CC0-1.0\nx,b.mp4,p2,\nx,d/e.mp4,p1,\n")
     named, how, said = choose_people(find_sources([tmp_path / "in"]), None, table)
-    assert how == "manifest" and "1 videos are not in it" in said
+    assert how == "manifest" and "1 video not in it" in said
     assert [(s.name, s.person, s.license) for s in named] == [
         ("a.mp4", "p1", "CC0-1.0"),
         ("b.mp4", "p2", None),

@@ -83,7 +83,7 @@ def test_the_sender_defines_rest(tmp_path: Path) -> None:
         ([line(0), line(1), line(1)], "line 3 has time 1, which is not after that of the line before"),
         (['{"time": 0, "blendshapes": {"grin": 1}}'], "line 1 has the blendshape 'grin'"),
         ([""], "has no lines; use a file that `mimik motion extract VIDEO -o X.jsonl` wrote"),
-        (['{"time": 0}', '{"time": 1}'], "none of its 2 lines has blendshapes or a head"),
+        (['{"time": 0}', '{"time": 1}'], "no line has blendshapes or a head (2 lines)"),
         ([line(0), line(33), line(66)], "its lines are 33 s apart; times are in seconds"),
         ([line(0), line(0.1), line(0.2), line(1e6)], "lasts 1e+06 s; use one of 36000 s or less"),
     ],

@@ -17,7 +17,7 @@ from mimik.animation.options import check_file_options, check_model
 from mimik.app.cli.console import command, errors, print_line, print_report, verify_hint
 from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, output, write_json
 from mimik.app.cli.progress import Display, working
-from mimik.config import TRANSPARENT, AnimateConfig, InputError, options_of
+from mimik.config import TRANSPARENT, AnimateConfig, InputError, counted, options_of
 from mimik.files import asset, check_file
 from mimik.inference.device import resolved_device
 from mimik.media import formats
@@ -247,7 +247,8 @@ def _animate_folder(
             report, said = outcome.report, "already made"
             if report is not None:
                 notes = "".join(f"; {note}" for note in report.notes)
-                said = f"{report.num_frames} frames of {report.width}x{report.height}, in {report.seconds:.1f} s{notes}"
+                said = f"{counted(report.num_frames, 'frame')} of {report.width}x{report.height}"
+                said += f", in {report.seconds:.1f} s{notes}"
             if outcome.reason is not None:
                 said = "left out"
             errors.print(escape(f"{len(outcomes)}/{len(every)} {name(outcome.pair)}: {said}"), soft_wrap=True)
@@ -262,7 +263,7 @@ def _animate_folder(
         errors.print(table)
     if made or num_there:
         before = f", {num_there} by an earlier run" if num_there else ""
-        print_line(f"{out}: {len(made)} of {len(every)} videos made{before}. {verify_hint(out)}")
+        print_line(f"{out}: {len(made)} of {counted(len(every), 'video')} made{before}. {verify_hint(out)}")
     if json_report is not None:
         left_out = [{"photo": o.pair.photo.name, "driver": o.pair.driver, "reason": o.reason} for o in failures]
         there = [str(o.pair.out) for o in outcomes if o.report is None and o.reason is None]

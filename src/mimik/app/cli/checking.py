@@ -12,7 +12,7 @@ import typer
 from mimik.app.cli.console import command, print_line, print_notes
 from mimik.app.cli.options import output
 from mimik.app.cli.progress import Display, working
-from mimik.config import InputError, MediaError, extra
+from mimik.config import InputError, MediaError, counted, extra
 from mimik.evaluation.settings import EvaluateConfig, check_evaluation
 from mimik.media import formats
 
@@ -80,7 +80,7 @@ def _verify_folder(folder: Path, as_json: bool, anchors: Sequence[Path]) -> None
         for status, files in sorted(found.items(), key=lambda item: len(item[1])):
             _print_group(status, files)
         said = "; ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        print_line(f"{len(records)} files: {said}.")
+        print_line(f"{counted(len(records), 'file')}: {said}.")
     raise typer.Exit(code)
 
 
@@ -92,7 +92,7 @@ def _print_group(status: str, files: Sequence[tuple[Path, str]]) -> None:
     names = [str(path) for path, _ in files]
     if len(names) > _NAMED:
         names = [*names[: _NAMED - 2], f".. and {len(names) - _NAMED + 2} more"]
-    what = f"{len(files)} {'file' if len(files) == 1 else 'files'}: {status}"
+    what = f"{counted(len(files), 'file')}: {status}"
     print_line(f"{what} ({', '.join(names)})\n  {'' if len(files) == 1 else f'{files[0][0]}: '}{files[0][1]}")
 
 

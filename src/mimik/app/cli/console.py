@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 from mimik import __version__
 from mimik.app.cli.options import expand_settings
-from mimik.config import InputError
+from mimik.config import InputError, counted
 from mimik.media import formats
 from mimik.provenance.outputs import sidecar_of
 
@@ -196,8 +196,7 @@ def print_report(report: Report) -> None:
     kind = formats.output_kind(report.out)
     if kind != "image":
         sound = ", with sound" if report.has_audio else ""
-        frames = "1 frame" if report.num_frames == 1 else f"{report.num_frames} frames"
-        made = f"{frames} of {made} at {report.fps:g}/s{sound}"
+        made = f"{counted(report.num_frames, 'frame')} of {made} at {report.fps:g}/s{sound}"
     first = report.out
     if kind == "frames":  # each frame is signed separately; the first one is shown
         first = first % 0 if "%" in Path(first).name else str(Path(first, "00000.png"))

@@ -11,7 +11,7 @@ from rich.table import Table
 from mimik.app.cli.console import command, console, print_line, print_notes
 from mimik.app.cli.options import Force, OnlyFields, check_picture_file, local_credentials, output
 from mimik.app.cli.progress import Display
-from mimik.config import AnimateConfig, InputError
+from mimik.config import AnimateConfig, InputError, counted
 from mimik.files import atomic_write, check_file
 from mimik.media import formats
 from mimik.motion.kinds import bundled_motions
@@ -60,8 +60,8 @@ def motion_extract(
             motion.save(draft)
     rate = out.stat().st_size / 1024 / max(motion.duration_s, 1e-6)
     print_line(
-        f"{out}: {len(motion)} frames, {motion.duration_s:.1f} s, {out.stat().st_size / 1024:.0f} kB ({rate:.1f} kB a "
-        "second)."
+        f"{out}: {counted(len(motion), 'frame')}, {motion.duration_s:.1f} s, {out.stat().st_size / 1024:.0f} kB "
+        f"({rate:.1f} kB a second)."
     )
     if opened.sound is not None:
         print_notes(f"{out.name} holds motion only; the sound stays in {driver.name}")

@@ -19,7 +19,7 @@ from mimik.app.cli.progress import Display, working
 from mimik.app.live.controls import AUTO, LIVE_SIZE, Controls
 from mimik.app.serving import STUDIO_PORT, Serving
 from mimik.app.web.sessions import Limits
-from mimik.config import AnimateConfig, InputError
+from mimik.config import AnimateConfig, InputError, counted
 from mimik.media import formats
 from mimik.motion.kinds import check_person
 
@@ -186,7 +186,7 @@ def _call(
         print_line("The call has ended.")
     if receiver and (receiver.mailbox.num_invalid or receiver.mailbox.num_late):
         box = receiver.mailbox
-        print_notes(f"{box.num_invalid} lines were invalid, {box.num_late} arrived too late")
+        print_notes(f"{counted(box.num_invalid, 'invalid line')}; {box.num_late} arrived too late")
     if len(call.num_frames) > 1:
         total = call.num_frames.total()
         parts = ", ".join(f"{one.value} {100 * num / total:.0f} %" for one, num in call.num_frames.most_common())

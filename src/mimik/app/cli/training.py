@@ -16,7 +16,7 @@ from mimik.animation.options import check_model
 from mimik.app.cli.console import command, console, print_error, print_line, print_notes
 from mimik.app.cli.options import Cluster, Force, JsonReport, output, write_json
 from mimik.app.cli.progress import ONE_BAR, Display, log_shown
-from mimik.config import AVATAR_SUFFIX, InputError, extra
+from mimik.config import AVATAR_SUFFIX, InputError, counted, extra
 from mimik.data.preparation.settings import PrepareConfig
 from mimik.files import check_file, check_folder
 from mimik.inference.device import resolved_device
@@ -54,7 +54,8 @@ def prepare_command(
     with Display("videos").shown() as bar:
 
         def show(state: prepare.PrepareProgress) -> None:
-            found = f"{state.kept} clips kept, {state.rejected} tracks rejected, {state.rate:.1f} s of video per second"
+            found = f"{counted(state.kept, 'clip')} kept, {counted(state.rejected, 'track')} rejected"
+            found += f", {state.rate:.1f} s of video per second"
             bar.show("preparing", state.done, state.total, found)
 
         report = prepare.prepare(
@@ -74,7 +75,9 @@ def prepare_command(
     if not report.num_clips:
         print_error("nothing was kept, for the reasons above; use other videos or wider limits: mimik prepare --help")
         raise typer.Exit(2)
-    print_line(f"{report.videos_per_core_hour:.0f} videos per core hour." if report.num_new else "Nothing new.")
+    print_line(
+        f"{counted(round(report.videos_per_core_hour), 'video')} per core hour." if report.num_new else "Nothing new."
+    )
     print_line(f"Contact sheet: {out / 'contact_sheet.jpg'}")
 
 
@@ -92,7 +95,7 @@ def train_command(*, arguments: TrainArguments) -> None:
         outcome = meta_learning.train(arguments, progress=lambda step, num: bar("training", step, num))
     if int(os.environ.get("RANK", "0")):
         return
-    done = f"{outcome.step} of {outcome.num_steps} steps; the model is {outcome.release}."
+    done = f"{outcome.step} of {counted(outcome.num_steps, 'step')}; the model is {outcome.release}."
     if outcome.signal:
         print_error(f"stopped after {done} Rerun the same command to resume.")
         raise typer.Exit(128 + outcome.signal)
@@ -160,10 +163,9 @@ def learn_command(
 def _what_was_learned(outcome: Any) -> str:
     """Summary of the training. Args: outcome: a fine_tuning.LearnOutcome."""
     num_photos, num_shared = outcome.person.record["photos"], 1 + len(outcome.person.others)
-    photos = "1 photo" if num_photos == 1 else f"{num_photos} photos"
+    photos = counted(num_photos, "photo")
     if outcome.best.step:
-        steps = "1 step" if outcome.best.step == 1 else f"{outcome.best.step} steps"
-        return f"learned from {photos} in {steps}"
+        return f"learned from {photos} in {counted(outcome.best.step, 'step')}"
     if num_shared > 1:
         return f"in which {num_shared} photos share the face; training added nothing to it"
     return f"in which nothing was learned from {photos}: it moves as `mimik animate` of the photo alone does"

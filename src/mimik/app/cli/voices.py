@@ -10,7 +10,7 @@ import typer
 from mimik.app.cli.console import command, print_error, print_line, print_notes
 from mimik.app.cli.options import output
 from mimik.app.cli.progress import Display, log_shown, working
-from mimik.config import extra
+from mimik.config import counted, extra
 from mimik.files import check_folder
 from mimik.training.arguments import VoiceConfig
 
@@ -41,7 +41,7 @@ def voice_tracks(
     if len(reasons) == len(sources):
         print_error("no video has sound and a face, for the reasons above; use videos of people who talk.")
         raise typer.Exit(2)
-    print_line(f"{out}: {len(sources) - len(reasons)} of {len(sources)} videos have sound and a face.")
+    print_line(f"{out}: sound and a face in {len(sources) - len(reasons)} of {counted(len(sources), 'video')}.")
 
 
 @command("voice train")
@@ -84,4 +84,4 @@ def voice_train(
         path = train_voice(
             tracks, out, config, one_speaker=one_speaker, init=init, teachers=teacher or (), progress=bar
         )
-    print_line(f"{path}: the voice network after {config.num_steps} steps; measures: {out / 'stats.jsonl'}.")
+    print_line(f"{path}: the voice network after {counted(config.num_steps, 'step')}; measures: {out / 'stats.jsonl'}.")

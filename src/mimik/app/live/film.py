@@ -12,7 +12,7 @@ from mimik.animation.report import Report
 from mimik.app.live.call import Call
 from mimik.app.live.controls import Controls
 from mimik.app.live.recording import check_recording
-from mimik.config import AnimateConfig, InputError, NoFaceError
+from mimik.config import AnimateConfig, InputError, NoFaceError, counted
 from mimik.face.landmarks import Image
 from mimik.media import video
 from mimik.pipeline import Progress, prefetch, silent
@@ -66,7 +66,7 @@ def film(
                 yield one.labeled
         if report.num_lost == report.num_frames:
             raise NoFaceError(
-                f"--camera {camera.name}: no face was found in any of its {report.num_frames} frames; use a video "
+                f"--camera {camera.name}: no face was found in it ({counted(report.num_frames, 'frame')}); use a video "
                 "that shows one face from the front or half side most of the time."
             )
 

@@ -19,7 +19,7 @@ from mimik.app.web.jobs import (
 )
 from mimik.app.web.parts import PRIVATE, WORK, Shared, message_of, with_progress_bar
 from mimik.app.web.sessions import Job
-from mimik.config import AVATAR_SUFFIX
+from mimik.config import AVATAR_SUFFIX, counted
 
 WHO = ("Photo", "Video", "Learned person", "Several photos")
 HOW = ("Motion", "Video", "Voice", "Text", "File")
@@ -342,7 +342,7 @@ def _handler(shared: Shared, names: Sequence[str], result: _ResultArea) -> Calla
 
 
 def _batch_summary(batch: BatchAnswer, num_photos: int) -> str:
-    lines = [f"{len(batch.made)} of {num_photos} photos are animated. Every file is signed and marked."]
+    lines = [f"{len(batch.made)} of {counted(num_photos, 'photo')} animated. Every file is signed and marked."]
     lines += [f"{name} was skipped: {controls.plain(reason)}" for name, reason in batch.left_out]
     return markup.note("\n".join(lines), "" if batch.made else "bad")
 
@@ -352,6 +352,6 @@ def _result_summary(made: AnimatedPhoto) -> str:
     what = f"{report.width}x{report.height}"
     if report.num_frames > 1:
         sound = ", with sound" if report.has_audio else ""
-        what = f"{report.num_frames} frames of {what} at {report.fps:g} per second{sound}"
+        what = f"{counted(report.num_frames, 'frame')} of {what} at {report.fps:g} per second{sound}"
     lines = [f"{what}, made in {report.seconds:.0f} s. The file is signed and marked as synthetic."]
     return "\n".join([*lines, *(f"Note: {controls.plain(note)}." for note in report.notes)])

@@ -17,7 +17,7 @@ from mimik.animation.sliders import Edit
 from mimik.app.web.jobs import check_photos
 from mimik.app.web.parts import news_of
 from mimik.app.web.sessions import Job, Limits, StoppedError
-from mimik.config import AVATAR_SUFFIX, AnimateConfig, extra
+from mimik.config import AVATAR_SUFFIX, AnimateConfig, counted, extra
 from mimik.face.landmarks import Image, Landmarker
 from mimik.provenance.marking import Marker
 from mimik.training.photos import Deadline, read_photos
@@ -110,8 +110,8 @@ def improvement(outcome: Any) -> tuple[str, bool]:
     others = outcome.person.others
     if best.step == first.step and not others:
         return (
-            f"No improvement: after {outcome.curve[-1].step} steps no state outperformed the unchanged model. "
-            f"{ended} No file was written: animate the photo itself, or try other photos.",
+            f"No improvement: after {counted(outcome.curve[-1].step, 'step')} no state outperformed the unchanged "
+            f"model. {ended} No file was written: animate the photo itself, or try other photos.",
             False,
         )
     changes = ", ".join(
@@ -123,8 +123,8 @@ def improvement(outcome: Any) -> tuple[str, bool]:
     )
     shared = f"{1 + len(others)} photos share the face. " if others else ""
     return (
-        f"{shared}Improved in {best.step} steps: {changes} (1 is best). {ended} The Animate tab accepts the file "
-        "as a learned person.",
+        f"{shared}Improved in {counted(best.step, 'step')}: {changes} (1 is best). {ended} The Animate tab accepts the "
+        "file as a learned person.",
         True,
     )
 

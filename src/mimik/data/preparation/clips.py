@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from mimik import workers
-from mimik.config import MediaError
+from mimik.config import MediaError, counted
 from mimik.data.preparation.duplicates import fingerprint
 from mimik.data.preparation.face_tracks import CROP_MARGIN, MAX_SHIFT, MAX_SHRINK, Piece, TrackingPass, reason_to_reject
 from mimik.data.preparation.settings import Clip, PrepareConfig, Reason, Rejection, VideoResult
@@ -163,7 +163,7 @@ def prepare_video(
                 beat()
             settle(first.close(), num_frames)
         if not first.found_any:
-            where = "the picture" if is_picture else f"{num_frames} frames"
+            where = "the picture" if is_picture else counted(num_frames, "frame")
             rejections.append(Rejection(Reason.NO_FACE, f"no face in {where}"))
     except MediaError as error:
         rejections.append(Rejection(Reason.UNREADABLE, str(error).replace(str(path), path.name)))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.arrays import Array
+from mimik.config import counted
 from mimik.data.preparation.settings import PrepareConfig, Reason, Rejection
 from mimik.face.landmarks import Face, Image, Landmarker, head_pose
 
@@ -264,7 +265,9 @@ def reason_to_reject(piece: Piece, config: PrepareConfig, fps: float) -> Rejecti
     if piece.num_outside > _MAX_OUTSIDE * len(piece):
         return reject(Reason.OUT_OF_FRAME, "the picture's border cuts the face")
     if piece.num_crowded > _MAX_CROWDED * len(piece):
-        return reject(Reason.OVERLAPPING, f"another face overlaps in {piece.num_crowded} of {len(piece)} frames")
+        return reject(
+            Reason.OVERLAPPING, f"another face overlaps in {piece.num_crowded} of {counted(len(piece), 'frame')}"
+        )
     yaw = float(np.median([abs(head_pose(points).degrees[0]) for points in piece.points]))
     if yaw > _MAX_YAW:
         return reject(Reason.TURNED_AWAY, f"the head is turned by {yaw:.0f} degrees")

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mimik.config import VERSION
+from mimik.config import VERSION, counted
 from mimik.data.preparation.settings import PrepareConfig
 from mimik.data.tracks import unpack_tracks
 from mimik.face.landmark_images import landmark_image
@@ -64,7 +64,7 @@ class PrepareReport:
     def kept(self) -> str:
         """Summary of the kept clips, in words."""
         stills = f"; {self.num_stills} are stills" if self.num_stills else ""
-        return f"{self.num_clips} ({self.kept_hours:.2f} h, {self.num_frames} frames{stills})"
+        return f"{self.num_clips} ({self.kept_hours:.2f} h, {counted(self.num_frames, 'frame')}{stills})"
 
     def table(self) -> str:
         """Counts of kept clips and of rejections by reason, as lines of text."""

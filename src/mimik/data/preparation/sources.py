@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mimik import config as settings
 from mimik.arrays import Array
-from mimik.config import InputError
+from mimik.config import InputError, counted
 from mimik.data.preparation.settings import PEOPLE, VIDEO_SUFFIXES
 from mimik.face.landmarks import Image
 
@@ -121,7 +121,7 @@ def choose_people(
             named.append(Source(source.path, source.name, *(row or (None, None))))
         said = f"people from {manifest.name}"
         if num_missing:
-            said += f"; {num_missing} videos are not in it, each of their clips counts as a separate person"
+            said += f"; {counted(num_missing, 'video')} not in it: each of their clips counts as a separate person"
         return named, "manifest", said
     if people == "folder" or (people is None and has_folders and len({s.name.split("/")[0] for s in sources}) > 1):
         flat = next((source for source in sources if "/" not in source.name), None)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 
+from mimik.config import counted
 from mimik.evaluation import metrics
 from mimik.evaluation.measuring import Evaluation
 from mimik.evaluation.metrics import METRICS
@@ -47,7 +48,7 @@ def _cell_text(statistics: Mapping[str, Any], digits: int, clips: int) -> str:
     if statistics["low"] is not None:
         text += f" [{statistics['low']:.{digits}f}, {statistics['high']:.{digits}f}]"
     text += f"; {statistics['median']:.{digits}f}"
-    return text if statistics["clips"] == clips else f"{text} ({statistics['clips']} of {clips} clips)"
+    return text if statistics["clips"] == clips else f"{text} ({statistics['clips']} of {counted(clips, 'clip')})"
 
 
 def _metric_table(results: Mapping[str, Any], protocol: str, group: str) -> _Table | None:

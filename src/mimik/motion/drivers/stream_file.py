@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mimik.config import InputError
+from mimik.config import InputError, counted
 from mimik.face.landmarks import BLENDSHAPES
 from mimik.motion.drivers.driver import Driver, DriverSettings, DrivingMotion
 from mimik.motion.drivers.stream import (
@@ -144,7 +144,9 @@ class Stream:
                 f"{path} has no lines; use a file that `mimik motion extract VIDEO -o X{path.suffix.lower()}` wrote."
             )
         if not any(seen):
-            raise InputError(f"{path}: none of its {len(seen)} lines has blendshapes or a head; use a file that has.")
+            raise InputError(
+                f"{path}: no line has blendshapes or a head ({counted(len(seen), 'line')}); use a file that has."
+            )
         if len(times) > 1 and (apart_s := float(np.median(np.diff(times)))) > _MAX_APART_S:
             raise InputError(
                 f"{path}: its lines are {apart_s:g} s apart; times are in seconds, and a driver needs several "

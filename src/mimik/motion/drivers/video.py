@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from mimik.config import InputError, NoFaceError
+from mimik.config import InputError, NoFaceError, counted
 from mimik.face.landmarks import Face, Image, Landmarker
 from mimik.face.orientation import find_faces, num_quarter_turns
 from mimik.face.tracker import Tracker
@@ -238,6 +238,6 @@ def extract_motion(
         reference, motion_frames = stream_motion(found, driver.fps, smooth=0, lookahead_s=math.inf, neutral_s=neutral_s)
     except NoFaceError as error:
         where = driver.path or driver.name
-        raise NoFaceError(f"{where}: no face was found in any of its {len(found)} frames.") from error
+        raise NoFaceError(f"{where}: no face was found ({counted(len(found), 'frame')}).") from error
     name = driver.path.stem if driver.path else driver.name
     return Motion.of_frames(name, driver.fps, reference, motion_frames)
