@@ -26,7 +26,7 @@ from conftest import write_clip
 from made_files import write_sound
 from mimik import __version__
 from mimik.animation import avatar as avatar_module
-from mimik.app.cli import app, progress
+from mimik.app.cli import app, console, progress
 from mimik.config import InputError
 from mimik.face import landmarks
 from mimik.files import asset
@@ -681,6 +681,12 @@ def test_motion_list(here: Path):
     result = mimik("motion", "list")
     assert result.exit_code == 0
     assert all(name in result.stdout for name in bundled_motions())
+
+
+def test_tables_are_readable_on_a_narrow_terminal(here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(console.console, "_width", 12)
+    lines = mimik("motion", "list").stdout.splitlines()
+    assert "name look-around, seconds 3.9, frames per second 25" in lines and len(lines) == len(bundled_motions())
 
 
 def test_motion_show(here: Path):

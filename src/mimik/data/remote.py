@@ -72,11 +72,11 @@ def fetch(
         if attempt:
             log.warning("%s cannot be read (%s); retry %d of %d", url, problem, attempt, retries)
             time.sleep(_BACKOFF_S * 2 ** (attempt - 1))
-        try:  # they raise _PassingError if a retry may succeed
+        try:
             if url.startswith("s3://"):
                 return _ask_s3(url, start, stop, file)
             return _ask_http(url, start, stop, file, timeout_s or _REQUEST_TIMEOUT_S)
-        except _PassingError as error:
+        except _PassingError as error:  # a retry may succeed
             problem = error
     raise _unreadable(url, problem)
 

@@ -26,7 +26,7 @@ from mimik.media.formats import PHOTO_SUFFIXES
 
 REPORT_MARK = "evaluation.json"  # file in every report
 TRUTH = "truth"  # the real frames, measured in the same way; must be perfect
-WITHOUT_NETWORK = ["copy", "geometry"]
+WITHOUT_NETWORK = {"copy": "Copy", "geometry": "Geometry"}  # classes of evaluation.models
 LESSONS = ("learn", "scratch")  # prefixes of MODEL: fine-tuned per clip, from its weights; from random weights
 
 

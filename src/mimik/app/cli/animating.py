@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mimik.animation.options import check_file_options, check_model
-from mimik.app.cli.console import command, errors, print_line, print_report, verify_hint
+from mimik.app.cli.console import command, errors, print_line, print_report, print_table, verify_hint
 from mimik.app.cli.options import Cluster, Force, JsonReport, Signing, output, write_json
 from mimik.app.cli.progress import Display, working
 from mimik.config import TRANSPARENT, AnimateConfig, InputError, counted, options_of
@@ -260,7 +260,7 @@ def _animate_folder(
         table = Table(what[:-1], "why not", title=f"{len(failures)} of {len(every)} {what} were skipped")
         for outcome in failures:
             table.add_row(escape(name(outcome.pair)), escape(outcome.reason or ""))
-        errors.print(table)
+        print_table(table, errors)
     if made or num_there:
         before = f", {num_there} by an earlier run" if num_there else ""
         print_line(f"{out}: {len(made)} of {counted(len(every), 'video')} made{before}. {verify_hint(out)}")

@@ -26,6 +26,8 @@ from mimik.media import formats
 from mimik.provenance.outputs import sidecar_of
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mimik.animation.report import Report
 
 console = Console(highlight=False, emoji=False)
@@ -178,6 +180,21 @@ def _first_sentence(text: str) -> str:
 def print_line(sentence: str) -> None:
     """Print a sentence literally, for example with a file name that contains markup."""
     console.print(escape(sentence), soft_wrap=True)
+
+
+def print_table(table: Table, on: Console = console) -> None:
+    """Print a table; on a terminal that is narrower than its longest words, each row as one line."""
+    from rich.measure import Measurement
+
+    options = on.options.update(max_width=1000)
+    if Measurement.get(on, options, table).minimum <= on.width:
+        on.print(table)
+        return
+    if table.title is not None:
+        on.print(table.title, soft_wrap=True)
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        named = (f"{column.header} {cell}".strip() for column, cell in zip(table.columns, row, strict=True))
+        on.print(", ".join(one for one in named if one), soft_wrap=True)
 
 
 def print_notes(*sentences: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mimik.app.cli.console import command, console, print_line, print_notes
+from mimik.app.cli.console import command, print_line, print_notes, print_table
 from mimik.app.cli.options import Force, OnlyFields, check_picture_file, local_credentials, output
 from mimik.app.cli.progress import Display
 from mimik.config import AnimateConfig, InputError, counted
@@ -78,7 +78,7 @@ def motion_list() -> None:
     for name, path in bundled_motions().items():
         motion = Motion.load(path)
         table.add_row(name, f"{motion.duration_s:.1f}", f"{motion.fps:g}")
-    console.print(table)
+    print_table(table)
 
 
 @command("motion show")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mimik.animation.options import check_model
 from mimik.animation.sliders import SETTINGS, Edit
-from mimik.app.cli.console import command, console, print_line, print_notes, verify_hint
+from mimik.app.cli.console import command, print_line, print_notes, print_table, verify_hint
 from mimik.app.cli.options import Force, OnlyFields, Signing, check_picture_file, local_credentials, output
 from mimik.app.cli.progress import Display, working
 from mimik.app.export.settings import RECORD_NAME, ExportConfig, check_export
@@ -86,7 +86,7 @@ def faces_command(
         turned = f"{abs(yaw):.0f}° {'right' if yaw > 0 else 'left'}, {abs(pitch):.0f}° {'down' if pitch > 0 else 'up'}"
         row = [str(number), *(f"{v:.0f}" for v in (left, top, right - left, bottom - top))]
         table.add_row(*row, f"{turned}, tilted {roll:z.0f}°", f"{100 * face.score:.0f} %")
-    console.print(table)
+    print_table(table)
     doubts = (confidence_note(face, f"{photo.name}, number {number},") for number, face in enumerate(found, start=1))
     print_notes(*(one for one in doubts if one))
     if out is not None:
@@ -124,7 +124,7 @@ def export_command(
         table = Table("output", "largest difference", "mean difference", "range", title=f"{graph.file}: {size}")
         for name, found in graph.parity.items():
             table.add_row(name, *(f"{value:.2g}" for value in (found.largest, found.mean, found.span)))
-        console.print(table)
+        print_table(table)
     moved = "".join(f", {name} ({count / 1e6:.1f} MB)" for name, count in made.motions)
     print_line(
         f"{out}: {', '.join(graph.file for graph in made.graphs)}{moved}. Its output is synthetic, and whoever shows "

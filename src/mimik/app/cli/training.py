@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from mimik.animation.options import check_model
-from mimik.app.cli.console import command, console, print_error, print_line, print_notes
+from mimik.app.cli.console import command, print_error, print_line, print_notes, print_table
 from mimik.app.cli.options import Cluster, Force, JsonReport, output, write_json
 from mimik.app.cli.progress import ONE_BAR, Display, log_shown
 from mimik.config import AVATAR_SUFFIX, InputError, counted, extra
@@ -152,7 +152,7 @@ def learn_command(
             from mimik.training import fine_tuning
         outcome = fine_tuning.learn(read, out, arguments, progress=show, preparing=preparing, began_s=began_s)
     print_notes(*outcome.notes)
-    console.print(_curve_table(outcome))
+    print_table(_curve_table(outcome))
     print_line(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}.")
     print_line(f"Training ended because {outcome.ended}. The file holds the person's photo.")
     print_line(f"Use it: mimik animate {shlex.quote(str(out))} talk -o out.mp4")
