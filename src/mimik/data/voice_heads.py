@@ -12,9 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import Array, runs
+from mimik.arrays import Array, Rng, runs
 from mimik.data.articulation import TAUGHT, Utterance
-from mimik.data.speech import Scale, SpeechClip, features_of, instants, lag_of, piece_of, shifted
+from mimik.data.speech import (
+    Scale,
+    SpeechClip,
+    disturbed,
+    features_of,
+    instants,
+    lag_of,
+    piece_of,
+    shifted,
+)
+from mimik.face.landmarks import BLENDSHAPES
+from mimik.media import mel
 from mimik.motion.generation.lips import (
     CHANNELS,
     GAP,
@@ -23,11 +34,13 @@ from mimik.motion.generation.lips import (
     LIPS_HZ,
     NEVER,
     NUM_OUTPUTS,
+    PAUSE,
     TOUCH,
     LipPredictor,
     Member,
     VoiceModel,
 )
+from mimik.motion.generation.speech import SpeechMotion
 
 # Chosen on 16 clips of held-out training speakers, by correlation.
 _PULL = 3000.0  # regularization toward the initial weights, in frames
@@ -82,8 +95,9 @@ def refitted(
     if said:
         out[list(TAUGHT)] = start[list(TAUGHT)] + np.linalg.solve(square, product[list(TAUGHT)].T).T
     out[GAP] = start[GAP]  # its level, which these equations leave out, shuts the lips in pauses
-    if len(weights["head.bias"]) < NUM_OUTPUTS:
+    if len(weights["head.bias"]) <= LABIODENTAL:
         out[LABIODENTAL, -1] = NEVER
+    out[PAUSE] = _pause_row(weights, dilations, clips)
     head = {"head.weight": out[:, :-1].astype(np.float32), "head.bias": out[:, -1].astype(np.float32)}
     return {**weights, **head}
 
@@ -115,7 +129,7 @@ def _real(
 
 
 def _contact_row(real: Sequence[tuple[Array, Array, Array, float]], said: Sequence[tuple[Array, Array]]) -> Array:
-    """[H + 1] weights of the contact logit: logistic regression of brief closures, by Newton's method.
+    """[H + 1] weights of the contact logit: logistic regression of brief closures.
 
     Frames of longer contact are left out: the network would predict pauses.
     """
@@ -131,6 +145,51 @@ def _contact_row(real: Sequence[tuple[Array, Array, Array, float]], said: Sequen
         parts.append((hidden[is_used], brief[is_used], weight))
     shut = len(TAUGHT)  # column of a Mouth
     parts += [(hidden, (mouths[:, shut] > 0.5).astype(float), _CONTACT_SPOKEN) for hidden, mouths in said]
+    return _logistic(parts)
+
+
+_SPEECH_DB = 20.0  # quieter frames of a clip, relative to its 95th percentile, may be a pause of the speaker
+_PAUSE_S = 0.5, 1.8  # duration of a pause that is inserted
+_VARIANTS = 3  # of each clip
+_SETTLED_S = 0.3, 0.16  # of it, at its beginning and end, that is left out: lips close after speech and open before it
+
+
+def _with_pause(clip: SpeechClip, rng: Rng) -> tuple[Array, float, float]:
+    """The clip's sound with silence inserted in a quiet place near a random time; its beginning and end in seconds."""
+    tenth = mel.RATE_HZ // 10
+    energy = np.add.reduceat(clip.sound**2, np.arange(0, len(clip.sound), tenth))
+    first = int(rng.integers(0, max(1, len(energy) - 10)))
+    at = (first + int(np.argmin(energy[first : first + 10]))) * tenth + tenth // 2
+    silence = np.zeros(round(rng.uniform(*_PAUSE_S) * mel.RATE_HZ), np.float32)
+    sound = np.concatenate([clip.sound[:at], silence, clip.sound[at:]])
+    return sound, at / mel.RATE_HZ, (at + len(silence)) / mel.RATE_HZ
+
+
+def _pause_row(weights: Mapping[str, NDArray[Any]], dilations: tuple[int, ...], clips: Sequence[SpeechClip]) -> Array:
+    """[H + 1] weights of the logit of a pause: logistic regression of inserted pauses, in rooms and background sound.
+
+    Pauses of the speakers themselves are left out.
+    """
+    rng = np.random.default_rng(0)
+    others = np.concatenate([clip.sound for clip in clips][:60])
+    parts = []
+    for clip in [*clips] * _VARIANTS:
+        sound, begin, end = _with_pause(clip, rng)
+        hidden = _hidden(weights, dilations, features_of(disturbed(sound, rng, others)))
+        times, loudness = instants(len(hidden)), mel.log_mel(sound)[1]
+        frames_s = (np.arange(len(loudness)) * mel.HOP + mel.WINDOW / 2) / mel.RATE_HZ
+        is_loud = np.interp(times, frames_s, loudness) > np.quantile(loudness, 0.95) - _SPEECH_DB
+        is_pause = (times >= begin) & (times < end)
+        is_used = np.where(is_pause, (times >= begin + _SETTLED_S[0]) & (times < end - _SETTLED_S[1]), is_loud)
+        parts.append((hidden[is_used], is_pause[is_used].astype(float), 1.0))
+    return _logistic(parts)
+
+
+def _logistic(parts: Sequence[tuple[Array, NDArray[Any], float]]) -> Array:
+    """[H + 1] weights of a logistic regression, by Newton's method.
+
+    Args: parts: inputs [N, H + 1], whose last column is 1; targets [N], 0 or 1; and the weight of a row.
+    """
     inputs = np.concatenate([hidden for hidden, _, _ in parts]).astype(np.float32)
     target = np.concatenate([target for _, target, _ in parts])
     weights = np.concatenate([np.full(len(target), weight) for _, target, weight in parts])
@@ -146,20 +205,26 @@ def _contact_row(real: Sequence[tuple[Array, Array, Array, float]], said: Sequen
 
 
 _LEAST_STD = 1e-3  # smallest standard deviation of jawOpen
+_MOTION_HZ = 25.0
+_JAW_OPEN = BLENDSHAPES.index("jawOpen")
 
 
 def with_real_jaw(model: VoiceModel, clips: Sequence[SpeechClip]) -> VoiceModel:
     """The model with the jaw's amplitude scaled to the real one, in the median over the clips; its mean is unchanged.
 
+    Amplitudes are those of motion frames, in which a jaw does not open less than at rest, and which average the steps.
+
     Args: clips: of held-out people.
     """
     ratios, means = [], []
     for clip in clips:
+        loudness = mel.log_mel(clip.sound)[1]
+        motion = SpeechMotion(_MOTION_HZ, start_db=mel.speech_level(loudness[:800]), model=model)
+        jaw = np.array([frame.blendshapes[_JAW_OPEN] for frame in (*motion.push(clip.sound), *motion.finish())])
+        real, known = clip.at(np.arange(len(jaw)) / _MOTION_HZ)
+        ratios.append(float(real[known, JAW].std()) / max(float(jaw[known].std()), _LEAST_STD))
         piece = piece_of(clip)
-        out = LipPredictor(model)(piece.features)[piece.known, JAW]
-        real = float(piece.tracks[piece.known, JAW].std())
-        ratios.append(real / max(float(model.tensors["scale.spread"][JAW] * out.std()), _LEAST_STD))
-        means.append(float(out.mean()))
+        means.append(float(LipPredictor(model)(piece.features)[piece.known, JAW].mean()))
     tensors = {name: value.copy() for name, value in model.tensors.items()}
     was, gain = float(tensors["scale.spread"][JAW]), float(np.median(ratios))
     tensors["scale.spread"][JAW] = was * gain

@@ -19,6 +19,8 @@ from mimik.motion.generation.lips import (
     LIPS_HZ,
     LOOKAHEAD_S,
     NUM_OUTPUTS,
+    PAUSE,
+    QUIET_OPENING,
     TOUCH_GAP,
     ContactRule,
     LipPredictor,
@@ -124,6 +126,25 @@ def test_live_lips_come_nine_steps_earlier_and_touch_a_step_later() -> None:
     later, touch = live.touch[1:-9][both], whole.touch[:-1][both]
     assert later[touch].mean() > 0.8 and later.sum() < 2 * touch.sum()  # live, openings between near closures remain
     np.testing.assert_array_equal(live.tracks[:-9], whole.tracks)
+
+
+def with_pause_logit(value: float) -> VoiceModel:
+    """The bundled network with a constant logit of a pause."""
+    model = bundled_voice()
+    head, bias = (model.tensors[f"0.head.{name}"].copy() for name in ("weight", "bias"))
+    head[PAUSE], bias[PAUSE] = 0, value
+    return VoiceModel({**model.tensors, "0.head.weight": head, "0.head.bias": bias}, model.record)
+
+
+def test_a_probable_pause_shuts_small_openings_and_a_sure_one_all() -> None:
+    made = [LipStream(with_pause_logit(value), is_live=True).push(espeak_speech()) for value in (-9.0, 1.0, 3.0)]
+    never, probable, sure = (lips.touch for lips in made)
+    gap = made[0].tracks[:, GAP]
+    is_small = gap < QUIET_OPENING
+    is_free = made[0].labiodental < 0.5  # f and v are no pause
+    assert sure[is_free].all() and not never.all()
+    np.testing.assert_array_equal(probable[is_free], never[is_free] | is_small[is_free])
+    assert (gap[is_free & ~is_small] > QUIET_OPENING).any()
 
 
 def test_lips_that_do_not_touch_are_parted_and_wide_openings_stay() -> None:

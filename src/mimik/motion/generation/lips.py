@@ -33,16 +33,17 @@ LOOKAHEAD_S = (mel.HOP * (STACK - 1) + mel.WINDOW) / mel.RATE_HZ - FIRST_S  # so
 MOUTH = tuple(index for index, name in enumerate(BLENDSHAPES) if name.startswith(("jaw", "mouth")))
 GEOMETRY = ("gap", "width")  # opening of the inner lips and mouth width, in eye distances
 CHANNELS = (*(BLENDSHAPES[index] for index in MOUTH), *GEOMETRY)
-TOUCH, LABIODENTAL = len(CHANNELS), len(CHANNELS) + 1  # logits: lips touch; lower lip at upper teeth (f, v)
-NUM_OUTPUTS = len(CHANNELS) + 2
+# Logits: the lips touch; the lower lip is at the upper teeth (f, v); there is no speech.
+TOUCH, LABIODENTAL, PAUSE = (len(CHANNELS) + index for index in range(3))
+NUM_OUTPUTS, NUM_TRAINED = PAUSE + 1, PAUSE  # the last one is solved for the trained network
 GAP, WIDTH = (CHANNELS.index(name) for name in GEOMETRY)
 JAW = CHANNELS.index("jawOpen")
 TOUCH_GAP = 0.015  # eye distances; the landmark detector measures less between touching lips
 
 # Lips touch at minima of a score: the opening minus a weighted contact logit. A threshold on the predicted opening does
 # not suffice: predictions regress to the mean, so a threshold that finds closures keeps the lips shut for too long.
-# They also touch where the opening is below 0 and contact is probable. Without this, in noise between sentences, they
-# would open and close with each small minimum.
+# They also touch in pauses: where the opening is small, and the sound quiet or the pause logit positive, and wherever
+# that logit is large. In noise between sentences they would otherwise open and close with each small minimum.
 _LOGITS = -4.0, 2.0  # range to which the logit is clamped
 _OLDER_LOGIT_WEIGHT = 0.06  # of the logit, in units of the opening, for older files
 _BEFORE, _AFTER, _AFTER_LIVE = 4, 3, 1  # steps before and after a minimum without a lower score; fewer after it if live
@@ -51,12 +52,13 @@ _JOINED, _JOINED_OPENING = 6, 0.1  # longest and widest opening between two cont
 _JOINED_RISE = 0.02  # of the threshold, where they are left out: there are fewer false closures
 _QUIET_DB = -30.0  # relative to the level of the speech; in quieter sound small openings count as contact
 _OLDER_OPENING = 0.045  # threshold of minima minus threshold of openings, for older files
+_SURE_PAUSE = 2.0  # pause logit above which no opening is too large
 QUIET_OPENING = 0.1  # smaller openings count as contact in quiet sound, in eye distances
 _LEAST_OPENING = 0.03  # smallest opening of lips that do not touch, in eye distances
 _SOFT_OPENING = 0.012  # softness of the lower bound, in eye distances
 
 LABIODENTAL_FROM = 0.5  # probability
-NEVER = -30.0  # logit of a network without a labiodental output
+NEVER = -30.0  # logit of a network without this output
 
 FORMAT = "mimik voice 1"
 
@@ -68,7 +70,7 @@ class VoiceModel:
     # float32, named as in the state of networks.voice.VoiceNet; with several members, after the member's number, as in
     # "2.stem.bias", and their outputs are averaged. `scale.rise` and `scale.spread` [C]: a track above the lips at rest
     # is rise + spread * output. `scale.contact` [3] is a ContactRule; older files have its first value only, or
-    # `scale.touch` [2], whose second value is a threshold of openings. The labiodental logit is optional.
+    # `scale.touch` [2], whose second value is a threshold of openings. The last two logits are optional.
     tensors: Mapping[str, Array]
     record: dict[str, Any]  # settings of the network and its training, and measurements
 
@@ -157,7 +159,7 @@ class Member:
     def __call__(self, features: Array) -> Array:
         """[n, NUM_OUTPUTS] for the next [2 n, NUM_BANDS] features."""
         out: Array = self.hidden(features) @ self._w["head.weight"].T + self._w["head.bias"]
-        if out.shape[1] < NUM_OUTPUTS:  # no labiodentals
+        if out.shape[1] < NUM_OUTPUTS:
             out = np.pad(out, ((0, 0), (0, NUM_OUTPUTS - out.shape[1])), constant_values=NEVER)
         return out
 
@@ -329,8 +331,9 @@ class LipStream:
         threshold = self._contact.threshold + (_JOINED_RISE if self._joins else 0.0)
         touch = contacts(score, threshold, self._after) if decided else np.zeros(0, bool)
         quiet = now[:, NUM_OUTPUTS] < now[:, NUM_OUTPUTS + 2] + _QUIET_DB
+        quiet |= now[:, PAUSE] > 0
         touch |= quiet & (now[:, GAP] < self._contact.quiet_opening)
-        touch |= (now[:, GAP] < 0) & (now[:, TOUCH] > 0)
+        touch |= now[:, PAUSE] > _SURE_PAUSE
         is_labiodental = labiodental >= LABIODENTAL_FROM  # f, v are not closures
         touch &= ~is_labiodental
         if self._joins:

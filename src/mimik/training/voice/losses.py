@@ -23,7 +23,7 @@ def voice_loss(
     """Loss of mean-free tracks, their speed, their correlation, and contact.
 
     Args:
-        out: [B, T, NUM_OUTPUTS].
+        out: [B, T, NUM_TRAINED].
         about, above: [B, T, C] from Pool.batch.
         touch, known: [B, T].
 
@@ -62,7 +62,7 @@ def spoken_loss(out: Tensor, mouths: Tensor, known: Tensor, config: VoiceConfig)
     """Loss of synthetic speech: the known channels minus the piece's mean, their correlation, contact, labiodentals.
 
     Args:
-        out: [S, T, NUM_OUTPUTS].
+        out: [S, T, NUM_TRAINED].
         mouths: [S, T, len(Mouth)].
         known: [S, T].
     """
@@ -86,7 +86,7 @@ def teacher_loss(out: Tensor, taught: Tensor, heard: Tensor) -> Tensor:
     """Loss of tracks and contact against those of other networks (Hinton et al. 2015, "Distilling the Knowledge").
 
     Args:
-        out: [B, T, NUM_OUTPUTS].
+        out: [B, T, NUM_TRAINED].
         taught: [B, T, TOUCH + 1] outputs of the teachers.
         heard: [B, T] 1 where both know the sound before.
     """
