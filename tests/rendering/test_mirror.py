@@ -12,6 +12,7 @@ import pytest
 from conftest import turned
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Image
+from mimik.rendering.field import GRID
 from mimik.rendering.flow import Warper
 from mimik.rendering.head_mesh import head
 from mimik.rendering.mirror import TURNED, matched_light, mirror_points, opacity
@@ -210,6 +211,35 @@ def test_skin_is_not_drawn_out_over_a_neck_that_the_photo_hides() -> None:
     cv2.fillConvexPoly(face, hull, 1)
     beside = cv2.dilate(face, np.ones((2 * [2 * round(0.06 * np.ptp(hull[..., 0])) + 1]), np.uint8)) == 0
     assert (painter.moved_matte * beside).max() < 64
+
+
+@pytest.mark.parametrize("yaw", [25, -25])
+def test_behind_a_veil_the_hidden_side_of_a_neck_is_mirrored_from_the_ear_to_the_chin(yaw: float) -> None:
+    """Turned back, a half profile before a veil shows the mirrored neck without a gap, and keeps the veil's outline."""
+    points = symmetric_points(yaw)
+    warper = Warper(points, PX, PX, matte=np.ones((PX, PX), np.float32))
+    target = turned(points, yaw=-yaw)
+    mirror = warper.flow(target).mirror
+    assert mirror is not None
+    hidden = int(warper.facing[132] > warper.facing[361])  # side of the photo
+    jaw = ([132, 58, 172, 136, 150], [361, 288, 397, 365, 379])[hidden]
+    beside = warper.crop.to_unit(target[jaw])[:, :2] * GRID + [2.5 * (2 * hidden - 1), 2.5]
+    x, y = beside.astype(int).T - np.array([[mirror.columns.start], [mirror.rows.start]])
+    assert mirror.weight[y, x].min() > 0.65
+    assert mirror.own[y, x].min() > 0.9
+
+
+def test_a_mirrored_neck_has_the_light_of_the_jaw_above_it() -> None:
+    points = symmetric_points()
+    facing = warper_of(points).facing[: faces.NUM_POINTS]
+    light = 0.6 + 0.4 / (1 + np.exp(-(np.arange(PX) - PX / 2) / 6))
+    picture = np.rint(180 * np.repeat(np.repeat(light[None, :, None], PX, 0), 3, 2)).astype(np.uint8)
+    lit = matched_light(picture, points, facing).astype(float)
+    for point in (172, 397):  # at the jaw
+        px, py = (int(v) for v in points[point, :2])
+        jaw, neck, shoulder = (lit[py + by, px].mean() for by in (-4, 12, 60))
+        assert abs(neck - jaw) < 0.1 * jaw
+        assert shoulder == picture[py + 60, px].mean()
 
 
 def test_light_of_one_side_is_given_to_the_other() -> None:

@@ -45,6 +45,8 @@ _NECK = 0.5  # share of neck in a shell point, from which on it is not mirrored
 _COLLAR = 9.0
 _BEHIND = -0.04, 0.01  # distance inside the face's outline, face widths, over which the photo's face hides the neck
 _BESIDE = 3  # points of the ring beside a hidden one
+_COVERED_CM = 3.0, 10.0  # heights between ear and shoulder at which hair or a veil behind the neck is looked for
+_TO_CHIN = 6  # points of the ring from the ear to the chin
 _NECK_ENDS = 0.4  # opacity of a hidden neck falls by this share of the fall of its weight
 _HEAD_Y = -3.0  # center of the head on the canonical face, cm
 _FROM_CROWN = 3.0, 25.0  # degrees from the crown in frontal view, over which mirrored hair fades in
@@ -60,6 +62,7 @@ _ROUNDED = 1.0  # cells: sigma with which the outline is smoothed
 _IRIS = 1.3  # iris radii: sigma of the area that moves with an iris
 _LIGHT_BLUR = 1 / 16  # face widths: sigma of the local means that are compared
 _SKIN_ENDS = 0.03  # face widths beyond the face's outline, over which the gain fades to 1: hair is not relit
+_NECK_BELOW = 0.4  # face widths below the face, to which the neck is relit like it
 _LIGHT_PX = 96  # width of the face in the reduced picture on which the lighting is compared
 # Brightness relative to the face around it, over which brightening fades in: dark hair is not brightened.
 _DARK = 0.2, 0.5
@@ -143,12 +146,14 @@ class Mirror:
         self._height[face.NUM_POINTS + n :] = 0
         if shown is not None and matte is not None:
             # Where the photo's face hides the neck, the layer is transparent; otherwise skin of the face's edge would
-            # be stretched over the neck.
-            behind = np.tile(_behind_face(source, matte), 2)
-            self._height[face.NUM_POINTS : face.NUM_POINTS + n] -= _NECK_ENDS * (collar * behind)[:n]
-            self._shell += behind * (beside - self._shell)
+            # be stretched over the neck. If hair or a veil lies behind it, the neck is mirrored instead, as far as the
+            # chin and within the photo's own outline.
+            behind, covered = _behind_face(source, matte), _covered(source, matte)
+            self._height[face.NUM_POINTS : face.NUM_POINTS + n] -= _NECK_ENDS * (1 - covered) * collar[:n] * behind
+            to_chin = covered * np.max([np.roll(behind, by) for by in range(-_TO_CHIN, _TO_CHIN + 1)], 0)
+            self._shell += np.tile(np.maximum(behind, to_chin), 2) * (beside - self._shell)
             self._shell[n:] *= 1 - shown[n:]
-            self._own[face.NUM_POINTS :] = shown
+            self._own[face.NUM_POINTS :] = np.maximum(shown, np.tile(to_chin, 2))
 
     def attributes(self, facing: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
         """[V, 5] vertex attributes: sampling position (x, y), blend weight, height and own, see MirrorFlow.
@@ -190,6 +195,21 @@ def _behind_face(source: NDArray[np.float64], matte: Array) -> NDArray[np.float6
     x, y = (ring * GRID).astype(int).clip(0, GRID - 1).T
     near = np.max([np.roll(behind, step) for step in range(-_BESIDE, _BESIDE + 1)], 0)
     return np.asarray(np.maximum(behind, near * (1 - matte[y, x])))
+
+
+def _covered(source: NDArray[np.float64], matte: Array) -> NDArray[np.float64]:
+    """[n] 0..1, whether hair or a veil lies behind the neck; the same value for all points of a side of the ring.
+
+    It is the least matte of the outer ring between ear and shoulder. Arguments as in Mirror.
+    """
+    n = len(face.OVAL)
+    sideways, height, _ = head().shell[n:].T
+    x, y = (source[face.NUM_POINTS + n :, :2] * GRID).astype(int).clip(0, GRID - 1).T
+    at_neck = (height > _COVERED_CM[0]) & (height < _COVERED_CM[1])
+    out = np.zeros(n)
+    for side in (sideways < 0, sideways > 0):
+        out[side] = matte[y, x][side & at_neck].min()
+    return out
 
 
 def hair_shown(
@@ -328,8 +348,10 @@ def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float
     both = seen * seen[other]
     gain = (light[other] - light).clip(-_MAX_LOG_GAIN, _MAX_LOG_GAIN)
     edge = _SKIN_ENDS * width * k
+    below = round(_NECK_BELOW * width * k)
+    neck = cv2.dilate(inside, np.ones((below + 1, 1), np.uint8), anchor=(0, below))  # extended down
     skin = cv2.GaussianBlur(
-        cv2.dilate(inside, np.ones(2 * [2 * round(edge) + 1], np.uint8)).astype(np.float32), (0, 0), max(edge, 0.5)
+        cv2.dilate(neck, np.ones(2 * [2 * round(edge) + 1], np.uint8)).astype(np.float32), (0, 0), max(edge, 0.5)
     )
     # Spread the gains from points that are visible on both sides to the others.
     shape = face.canonical_mesh().vertices[:, None] - face.canonical_mesh().vertices[None]
