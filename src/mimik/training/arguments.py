@@ -206,7 +206,7 @@ class LearnArguments:
     max_seconds: Annotated[
         float | None,
         Option(
-            "Maximum time in seconds, loading included; the current step is finished.",
+            "Maximum time in seconds, everything included; a run takes at least 10 to 20.",
             "S",
             range=(1, 1e6),
             hint="the limit",

@@ -22,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 
 from mimik.config import PRESETS, VERSION, InputError, ModelError, Preset
-from mimik.face.landmarks import Face, Image
 from mimik.files import write_atomically
 from mimik.inference.avatar_file import AvatarFile, SourceFile
 from mimik.inference.device import resolved_device
@@ -31,7 +30,6 @@ from mimik.inference.windows import window_around
 from mimik.networks.checkpoint import load_release
 from mimik.networks.generators import Networks, build_networks
 from mimik.pipeline import Progress, silent
-from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.rendering.several import distances, head_shape
 from mimik.training.arguments import LearnArguments
@@ -85,17 +83,14 @@ def learn(
     recipe, device = _recipe_and_device(arguments, preset, recipe)
     photos, notes = read.photos, list(read.notes)
     learner = Learner(preset, networks, photos, recipe, device, arguments.seed, deadline, preparing)
-    others: list[int] = []
-    gain = None
-    if deadline.is_over:
+    if len(photos) > 1:
+        preparing("comparing photos", 0, None)
+    others, gain = _sharing(learner, deadline)
+    if deadline.ends_preparation:
         fewer = ", or use fewer photos" if len(photos) > 1 else ""
         notes.append(f"--max-seconds: the time ran out during preparation; allow more{fewer}")
-    else:
-        if len(photos) > 1:
-            preparing("comparing photos", 0, None)
-        others, gain = _sharing(learner)
-        if preset.networks.form == "texture" and len(photos) > 1:
-            notes.append(_sharing_note(gain, len(others)))
+    elif preset.networks.form == "texture" and len(photos) > 1:
+        notes.append(_sharing_note(gain, len(others)))
     preparing("first score", 0, None)
     curve, best, ended = _run(learner, deadline, progress or (lambda point, step, num_steps: None))
     record = {
@@ -116,23 +111,22 @@ def learn(
     photo = photos[learner.chosen]
     kept = _stage(best.state, best.point.step, curve[-1].seconds)
     teeth = best_teeth([(one.picture, one.face.points) for one in photos])
-    cut = tuple(_face_crop(photos[number]) for number in others)
-    person = AvatarFile(
-        preset, record, kept.tensors, kept.psi, photo.picture, photo.face, tuple(read.sources), teeth, cut
-    )
+    cut = [photos[number].part(window_around(photos[number].face.points)) for number in others]
+    shared, sources = tuple((one.picture, one.face) for one in cut), tuple(read.sources)
+    person = AvatarFile(preset, record, kept.tensors, kept.psi, photo.picture, photo.face, sources, teeth, shared)
     write_atomically(out, person.pack())
     return LearnOutcome(person, curve, best.point, ended, notes)
 
 
-def _sharing(learner: Learner) -> tuple[list[int], float | None]:
+def _sharing(learner: Learner, deadline: Deadline = Deadline()) -> tuple[list[int], float | None]:  # noqa: B008  frozen
     """Indices of photos to blend with the chosen one, empty if blending does not help; and Pairs.sharing_gain.
 
-    The gain is None for the paper's form, and with too few photos in the same light.
+    The gain is None for the paper's form, with too few photos in the same light, and without time to compare them.
     """
     if learner.preset.networks.form == "paper" or len(learner.photos) < MIN_SEVERAL:
         return [], None
-    alike = learner.pairs.has_same_lighting(learner.chosen)
-    if len(alike) + 1 < MIN_SEVERAL:
+    alike = learner.pairs.has_same_lighting(learner.chosen, deadline)
+    if len(alike) + 1 < MIN_SEVERAL or deadline.ends_preparation:
         return [], None
     # Farthest-point selection of at most _MAX_OTHERS photos.
     shapes = np.stack([head_shape(learner.photos[number].face.points) for number in alike])
@@ -151,14 +145,6 @@ def _sharing_note(gain: float | None, count: int) -> str:
     if not count:
         return "one photo is animated: sharing the face among several did not improve left-out photos"
     return f"{1 + count} photos share the face: on left-out photos, errors at eyes and mouth fall by {100 * gain:.0f} %"
-
-
-def _face_crop(photo: Photo) -> tuple[Image, Face]:
-    """Crop of a photo around its face."""
-    canvas = Canvas.of(photo.picture, window_around(photo.face.points))
-    picture = np.ascontiguousarray(canvas.part(photo.picture))
-    points = photo.face.points - np.array([canvas.left, canvas.top, 0], np.float32)
-    return picture, dataclasses.replace(photo.face, points=points)
 
 
 def _recipe_and_device(arguments: LearnArguments, preset: Preset, recipe: Recipe | None) -> tuple[Recipe, str]:
@@ -201,15 +187,23 @@ def _run(learner: Learner, deadline: Deadline, progress: CurveProgress) -> tuple
 
     curve = [probed()]
     best = _Best(curve[0], learner.state())
+    if deadline.is_over:
+        return curve, best, "the time limit was reached"
+    probe_s = curve[0].seconds  # duration of the latest probe; the first one also loads networks
     risen = curve[0]  # the last point that improved by min_gain
     while True:
+        started_s = time.monotonic()
         terms = learner.train_step()
+        step_s = time.monotonic() - started_s
         if not all(value.isfinite() for value in terms.values()):
             return curve, best, "a loss was not finite"
-        late = deadline.is_over
+        late = deadline.left_s <= step_s + probe_s
         last = learner.step == recipe.num_steps
         if late or last or learner.step % recipe.probe_every == 0:
+            started_s = time.monotonic()
             curve.append(probed())
+            probe_s = time.monotonic() - started_s
+            late |= deadline.left_s <= step_s + probe_s
             if curve[-1].score > best.point.score:
                 best = _Best(curve[-1], learner.state())
             if curve[-1].score >= risen.score + recipe.min_gain:
@@ -217,7 +211,8 @@ def _run(learner: Learner, deadline: Deadline, progress: CurveProgress) -> tuple
         # Do not stop while no probe shows a face.
         waits_until = max(risen.step + recipe.patience * recipe.probe_every, recipe.min_steps)
         ends = min(waits_until, recipe.num_steps) if best.point.score else recipe.num_steps
-        steps_left = max(0.0, deadline.left_s) * learner.step / (time.monotonic() - began)
+        left_s = 0.0 if late else deadline.left_s
+        steps_left = left_s * learner.step / (time.monotonic() - began)
         progress(curve[-1], learner.step, max(learner.step, math.ceil(min(ends, learner.step + steps_left))))
         if late:
             return curve, best, "the time limit was reached"

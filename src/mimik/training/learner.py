@@ -21,6 +21,7 @@ from mimik.networks import losses
 from mimik.networks.features import content_network
 from mimik.networks.generators import Generator, Networks, Synthesis
 from mimik.pipeline import Progress, silent
+from mimik.rendering.crop import CROP_SCALE, Crop
 from mimik.training.pairs import Pairs, PreparedPhoto, image_planes
 from mimik.training.photos import Deadline, Photo
 from mimik.training.probes import Probes
@@ -59,6 +60,7 @@ class Recipe:
         return cls(lr_generator=rates[0], lr_discriminator=rates[1])
 
 
+_NEAR_SCALE = 2 * CROP_SCALE  # face heights: with the square around a head that has moved
 _TEXTURE_RATE = 0.4  # times the meta-learning rate: at 1 the held-out loss rose sooner (trial)
 _TEXTURE_BATCH = 4  # half a second per step on two cores
 
@@ -100,7 +102,7 @@ class Learner:
             photos: of the person; the most neutral one is the source.
             device: "cpu" or "cuda".
             seed: of the random warps.
-            deadline: after it, no further photo is warped for training.
+            deadline: near it, no further photo is warped for training.
             progress: called with the stage, the amount done and the total.
 
         Raises InputError if the weights of a content network are missing.
@@ -112,9 +114,11 @@ class Learner:
         self.preset = dataclasses.replace(preset, losses=weights, train=train)
         self.recipe, self.photos, self.device = recipe, photos, torch.device(device)
         self.chosen = most_neutral_face([photo.face for photo in photos])
-        self._shots = [PreparedPhoto.of(photo, preset) for photo in photos]
+        # Warps change a square around the head; larger photos would only be copied.
+        near = [photo.part(Crop.around(photo.face.points, _NEAR_SCALE)) for photo in photos]
+        self._shots = [PreparedPhoto.of(photo, preset) for photo in near]
         self._windows = x, y, _ = photo_windows(
-            preset.networks, [photo.picture for photo in photos], [photo.face.points for photo in photos]
+            preset.networks, [photo.picture for photo in near], [photo.face.points for photo in near]
         )
         self.pairs = Pairs(self._shots, self._windows, preset, seed, deadline, progress)
         progress("loading networks", 0, None)

@@ -26,7 +26,7 @@ from mimik.motion.kinds import bundled_motions
 from mimik.motion.retargeting import Retarget
 from mimik.pipeline import Progress, silent
 from mimik.rendering.crop import Crop
-from mimik.rendering.flow import Warper
+from mimik.rendering.flow import Flow, Warper
 from mimik.rendering.painter import Painter
 from mimik.rendering.several import distances, head_shape, photo_shares, share_face
 from mimik.training.photos import Deadline, Photo
@@ -68,6 +68,11 @@ def _interior(unit: NDArray[Any], px: int) -> Tensor:
     return torch.from_numpy(mouth_interior(unit * px, px, px))[None].float() / 255
 
 
+def _painted(painter: Painter, flow: Flow, window: Crop, px: int) -> Image:
+    """A window of the warped photo, resized to px."""
+    return painter.window(flow, painter.overlays(flow), window, px)
+
+
 def generator_inputs(shot: PreparedPhoto, goals: Sequence[NDArray[Any]], config: NetworkConfig) -> tuple[Batch, Array]:
     """G's inputs for animating the person of a photo.
 
@@ -88,7 +93,7 @@ def generator_inputs(shot: PreparedPhoto, goals: Sequence[NDArray[Any]], config:
         if config.form == "texture":
             window = window_around(goal, shot.window.side)
             flow = warper.flow(goal)
-            warped.append(window.cut(painter.paint(flow), config.frame_px))
+            warped.append(_painted(painter, flow, window, config.frame_px))
             geometry.append(torch.from_numpy(flow.maps(warper.crop, window, px // 2)))
             interior.append(_interior(window.to_unit(goal), config.frame_px))
         placed.append((window.to_unit(goal) * px).astype(np.float32))
@@ -128,7 +133,7 @@ class Pairs:
         windows: of these photos, from windows.photo_windows.
         preset: of the networks.
         seed: of pairs and random motion frames.
-        deadline: after it, no further pair is made.
+        deadline: near it, no further pair is made.
         progress: called with the stage, the pairs made and the total.
         """
         # The texture form never trains on every fourth photo, which measures generalization.
@@ -156,7 +161,7 @@ class Pairs:
         warped: list[_Warped] = []
         for number in order:
             progress("warping the photos", len(warped), len(order))
-            if len(warped) >= _SMALLEST_POOL and deadline.is_over:
+            if len(warped) >= _SMALLEST_POOL and deadline.ends_preparation:
                 break
             warped.append(self._pair(*both[number]))
         return warped
@@ -173,7 +178,7 @@ class Pairs:
         else:
             where = self._faces[target]
         flow = warper.flow(self._unit[target] * window.side + [window.left, window.top, 0])
-        warped = window.cut(Painter(picture, warper).paint(flow), self._config.frame_px)
+        warped = _painted(Painter(picture, warper), flow, window, self._config.frame_px)
         geometry = torch.from_numpy(flow.maps(warper.crop, window, self._config.image_px // 2))
         interior = _interior(self._unit[target], self._config.frame_px)
         return _Warped(target, image_planes([warped])[0], geometry, interior, where)
@@ -217,7 +222,7 @@ class Pairs:
         with threadpool_limits(limits=1, user_api="blas"):
             return generator_inputs(shot, [self._random_target(shot) for _ in range(count)], self._config)[0]
 
-    def has_same_lighting(self, chosen: int) -> list[int]:
+    def has_same_lighting(self, chosen: int, deadline: Deadline = Deadline()) -> list[int]:  # noqa: B008  frozen
         """Indices of the other photos whose light on the face matches the chosen photo's.
 
         Each is warped to the chosen one. Colors are compared after blurring, so that expressions have little effect.
@@ -225,7 +230,7 @@ class Pairs:
         px, mask = self._config.frame_px, self._faces[chosen, 0].numpy()[..., None]
         found = []
         for number in range(len(self._shots)):
-            if number != chosen:
+            if number != chosen and not deadline.ends_preparation:
                 planes = torch.stack([self._pair(number, chosen).warped, self._x[chosen]])
                 pair = [cv2.GaussianBlur(one * mask, (0, 0), _LIGHTING_BLUR * px) for one in to_frames(planes)]
                 if np.abs(pair[0].astype(np.float32) - pair[1]).sum() < _SAME_LIGHT * 3 * mask.sum():
@@ -296,7 +301,7 @@ class _Warped(NamedTuple):
 
 
 _POOL = 32  # maximum number of warped photos
-_SMALLEST_POOL = 4  # number of warped photos after the deadline: one batch
+_SMALLEST_POOL = 4  # number of warped photos near the deadline: one batch
 MIN_SEVERAL = 3  # photos from which on some are left out
 _SAME_LIGHT = 8.0  # mean difference of two blurred faces, in gray levels
 _LIGHTING_BLUR = 0.06  # frame widths, a tenth of a face

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +19,12 @@ from mimik.face.orientation import confidence_note, find_faces, upright
 from mimik.inference.avatar_file import SourceFile
 from mimik.media import video
 from mimik.pipeline import Progress, silent
+from mimik.rendering.crop import Crop
+from mimik.rendering.layers.canvas import Canvas
 from mimik.training.arguments import MAX_SHOTS, files_in
 
 _FRAMES_PX = 1280  # longest side of a video's frames
+_FINISH_S = 6.0  # 5 s of processor time with a photo of 24 megapixels
 _FRAMES_PER_S = 5.0  # assumed frame rate of a video of unknown length
 
 
@@ -44,6 +47,11 @@ class Deadline:
     def is_over(self) -> bool:
         return self.left_s <= 0
 
+    @property
+    def ends_preparation(self) -> bool:
+        """Whether the rest is needed to load the networks, for two scores and a step, and to write the file."""
+        return self.left_s <= _FINISH_S
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -52,6 +60,13 @@ class Photo:
     picture: Image  # uint8 RGB [H, W, 3]
     face: Face  # in the picture
     source: int  # index of its file
+
+    def part(self, square: Crop) -> Photo:
+        """What a square shows of the photo."""
+        canvas = Canvas.of(self.picture, square)
+        points = self.face.points - np.array([canvas.left, canvas.top, 0], np.float32)
+        picture = np.ascontiguousarray(canvas.part(self.picture))
+        return Photo(picture, replace(self.face, points=points), self.source)
 
 
 class PhotoSet(NamedTuple):
@@ -78,7 +93,7 @@ def read_photos(
         landmarker: finds the faces.
         face: which face, 1 is the widest; None is the widest.
         shots: frames of each video, evenly spaced.
-        deadline: after it, no further file is read, with a note.
+        deadline: near it, no further file is read, with a note.
         progress: called with the stage, the files read and the total.
 
     Raises InputError if a file cannot be read or shows no face; in a folder it is skipped, with a note.
@@ -91,7 +106,7 @@ def read_photos(
     every = [(path, file) for path in paths for file in files_in(path)]
     for number, (path, file) in enumerate(every):
         progress("reading the photos", number, len(every))
-        if photos and deadline.is_over:
+        if photos and deadline.ends_preparation:
             notes.append(
                 f"--max-seconds: the time ran out after {number} of {counted(len(every), 'file')}; no more were read"
             )
