@@ -32,6 +32,7 @@ from mimik.app.live.controls import AUTO, QUALITIES, Controls
 from mimik.app.serving import Serving
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Image
+from mimik.media.reading import VideoFrame
 from mimik.motion.frames import MotionFrame
 from reporting import PORTRAIT, machine, write_json
 
@@ -91,9 +92,11 @@ def stamped(image: Image, number: int) -> Image:
     return out
 
 
-def number_of(image: Image) -> int:
+def number_of(frame: VideoFrame) -> int:
+    planes = frame.planes()
+    assert planes is not None, "4:2:0"
     middles = SQUARE_PX // 2 + SQUARE_PX * np.arange(NUM_BITS)
-    return int(((image[SQUARE_PX // 2, middles].mean(-1) > 128) << np.arange(NUM_BITS)).sum())
+    return int(((planes[0][0].pixels[SQUARE_PX // 2, middles] > 128) << np.arange(NUM_BITS)).sum())
 
 
 class NumberedCall(Call):
@@ -101,8 +104,8 @@ class NumberedCall(Call):
 
     numbers: dict[float, int] = {}  # noqa: RUF012  one call is made
 
-    def _track(self, what: Image | MotionFrame | None, at_s: float) -> _TrackedFrame:
-        if isinstance(what, np.ndarray):
+    def _track(self, what: Image | VideoFrame | MotionFrame | None, at_s: float) -> _TrackedFrame:
+        if isinstance(what, VideoFrame):
             self.numbers[at_s] = number_of(what)
         return super()._track(what, at_s)
 

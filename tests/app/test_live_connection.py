@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mimik.app.live import connections
-from mimik.face.landmarks import Image
+from mimik.face.landmarks import Image, Landmarker
 from mimik.media import video
 from mimik.provenance.marking import Marker
 from mimik.provenance.watermark import WatermarkDetector
@@ -82,3 +82,25 @@ def test_sound_is_converted_only_if_it_drives(monkeypatch: pytest.MonkeyPatch, d
     call = SimpleNamespace(controls=SimpleNamespace(driver=driver), add_sound=heard.append)
     asyncio.run(asyncio.wait_for(connections._receive_sound(SimpleNamespace(recv=recv), call), 10))
     assert len(converted) == len(heard) == blocks
+
+
+def test_of_a_camera_frame_only_the_face_is_converted(portrait: Image, landmarker: Landmarker) -> None:
+    """The call gets decoded frames, in which the face is at the same place as in their RGB."""
+    from aiortc.mediastreams import MediaStreamError
+
+    frame = video.picture_frame(portrait).reformat(format="yuv420p")
+    frames, offered = iter([frame]), []
+
+    async def recv() -> Any:
+        for one in frames:
+            return one
+        raise MediaStreamError
+
+    call: Any = SimpleNamespace(offer=lambda image, _: offered.append(image))
+    asyncio.run(asyncio.wait_for(connections._receive_camera(SimpleNamespace(recv=recv), call), 10))
+    (image,) = offered
+    assert image.planes() is not None and image.shape == portrait.shape
+    face = landmarker.detect(portrait)[0]
+    found, expected = (landmarker.follow(one, face) for one in (image, frame.to_ndarray(format="rgb24")))
+    assert found is not None and expected is not None
+    assert np.abs(found.points - expected.points).max() < 0.01 * face.width_px

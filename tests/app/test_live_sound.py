@@ -12,6 +12,8 @@ import urllib.request
 import wave
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -21,7 +23,7 @@ from typer.testing import CliRunner
 from mimik.animation.avatar import Avatar
 from mimik.app.cli import app
 from mimik.app.live.call import Call, Shown
-from mimik.app.live.controls import Controls
+from mimik.app.live.controls import Controls, Listeners
 from mimik.app.live.idling import Transitions
 from mimik.app.live.sound import CALL_RATE_HZ, Feeder, LiveSpeech, file_blocks, pipe_blocks
 from mimik.app.live.talker import Talker
@@ -272,6 +274,31 @@ def test_sound_is_sent_as_late_as_the_picture() -> None:
     assert delayed.delay_s == pytest.approx(0.5, abs=0.01)
     silent = [delayed.take(12.02 + 0.02 * k) for k in range(5)]
     assert not silent[0].any()  # delayed like the picture
+
+
+def test_silence_is_not_sent_while_no_sound_drives() -> None:
+    aiortc = pytest.importorskip("aiortc", reason="the extra `live` is not installed")
+    from mimik.app.live.viewer import Viewer
+
+    callbacks = Listeners()
+    call: Any = SimpleNamespace(on_shown=Listeners().add, on_sound=callbacks.add)
+
+    async def run() -> tuple[bool, np.ndarray, bool]:
+        viewer = Viewer(call, aiortc)
+        first = asyncio.ensure_future(viewer.sound.recv())
+        waits = not (await asyncio.wait({first}, timeout=0.1))[0]
+        viewer.delayed.delay_s = 0.0
+        callbacks(np.full(BLOCK, 0.5, np.float32), time.perf_counter())
+        heard = (await asyncio.wait_for(first, 10)).to_ndarray().ravel()
+        second = asyncio.ensure_future(viewer.sound.recv())
+        waits_again = not (await asyncio.wait({second}, timeout=0.1))[0]
+        second.cancel()
+        viewer.close()
+        return waits, heard, waits_again
+
+    waits, heard, waits_again = asyncio.run(run())
+    assert waits and waits_again
+    assert heard.tolist() == [int(0.5 * 32767)] * BLOCK
 
 
 @pytest.mark.slow

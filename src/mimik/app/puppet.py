@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from mimik.app.live.controls import MAX_STEP_S, Controls
 from mimik.app.live.idling import Aim
 from mimik.config import AnimateConfig
 from mimik.face.landmarks import Face, Image
+from mimik.media.reading import VideoFrame
 from mimik.motion.drivers.stream import HOLD_S, Sample, mirrored_sample, motion_frame_of, rest_reference
 from mimik.motion.drivers.udp import Receiver
 from mimik.motion.smoothing import Steady
@@ -87,7 +87,7 @@ class Puppet(Call):
     def _is_lost(self, face: Face | None) -> bool:
         return False  # silence of the sender is handled in _listen
 
-    def offer(self, image: Image | Callable[[], Image], at_s: float) -> None:
+    def offer(self, image: Image | VideoFrame, at_s: float) -> None:
         """Ignore frames of a camera."""
 
     def __enter__(self) -> Call:

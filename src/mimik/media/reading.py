@@ -504,6 +504,6 @@ def _shrink(rgb: Rgb, max_side: int | None) -> Rgb:
     return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
 
-def rgb_of(frame: Any) -> Rgb:
-    """Convert a PyAV frame of such a stream to uint8 RGB [H, W, 3]."""
-    return np.asarray(frame.to_ndarray(format="rgb24"))
+def video_frame(frame: Any) -> VideoFrame:
+    """A PyAV frame of another source, such as a call, as a frame of its own size."""
+    return VideoFrame(frame, _RgbConverter(frame, (frame.width, frame.height)))

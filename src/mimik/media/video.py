@@ -21,5 +21,5 @@ from mimik.media.formats import (
     output_kind,
 )
 from mimik.media.pictures import MAX_MEGAPIXELS, FileKind, kind, read_image, write_image
-from mimik.media.reading import VideoInfo, decode_frames, probe, read_frames, rgb_of
+from mimik.media.reading import VideoInfo, decode_frames, probe, read_frames, video_frame
 from mimik.media.writing import VideoWriter, Writer, open_writer, picture_frame

@@ -32,6 +32,7 @@ from mimik.app.live.idling import IDLE_AFTER_S, Aim, Transitions
 from mimik.app.live.sound import LiveSpeech
 from mimik.config import AnimateConfig, InputError, Quality
 from mimik.face.landmarks import Face, Image
+from mimik.media.reading import VideoFrame
 from mimik.media.sound import Samples
 from mimik.motion.frames import MotionFrame
 from mimik.motion.generation.idle import IdleMotion
@@ -109,7 +110,7 @@ class Call:
         self.avatar = avatar
         self.portrait = avatar.source_frame(self.config, limit_side=True)
         self._controls = controls or Controls(regions=self.config.regions, strength=self.config.strength)
-        self._inbox: Newest[tuple[Image | Callable[[], Image] | MotionFrame | None, float]] = Newest()
+        self._inbox: Newest[tuple[Image | VideoFrame | MotionFrame | None, float]] = Newest()
         # Limit frames in flight to the number of cores: more would only wait and add latency.
         num_at_once = max(2, os.cpu_count() or 1)
         self._free_slots = threading.Semaphore(num_at_once)
@@ -229,7 +230,7 @@ class Call:
     def _is_lost(self, face: Face | None) -> bool:
         return face is None
 
-    def _track(self, driving: Image | MotionFrame | None, at_s: float) -> _TrackedFrame:
+    def _track(self, driving: Image | VideoFrame | MotionFrame | None, at_s: float) -> _TrackedFrame:
         """Track one driving item; None: no driver."""
         controls = self._controls
         dt = self._transitions.dt(at_s)
@@ -304,16 +305,15 @@ class Call:
         self._inbox.close()
         self._free_slots.release()
 
-    def offer(self, image: Image | Callable[[], Image], at_s: float) -> None:
+    def offer(self, image: Image | VideoFrame, at_s: float) -> None:
         """Offer a camera frame captured at at_s; returns immediately.
 
-        Args: image: uint8 RGB [H, W, 3], or a function that returns it, which is called only for frames that are
-        processed.
+        Args: image: uint8 RGB [H, W, 3], or a decoded frame, of which only the face is converted to it.
         """
         if self._controls.driver == "camera":
             self._put(image, at_s)
 
-    def _put(self, driving: Image | Callable[[], Image] | MotionFrame | None, at_s: float) -> None:
+    def _put(self, driving: Image | VideoFrame | MotionFrame | None, at_s: float) -> None:
         self._offered_s, self._is_idle = time.perf_counter(), False
         self._ladder.offered(self._offered_s)
         self._inbox.put((driving, at_s))
@@ -339,7 +339,7 @@ class Call:
         while self._free_slots.acquire() and (item := self._inbox.take()) is not None:
             driving, at_s = item
             started_s = None if driving is None else time.perf_counter()
-            tracked = self._track(driving() if callable(driving) else driving, at_s)
+            tracked = self._track(driving, at_s)
             quality, share = self._fade(self.quality, time.perf_counter())
             yield replace(tracked, quality=quality, network_share=share, started_s=started_s)
 

@@ -273,7 +273,7 @@ async def _receive_camera(track: Any, call: Call) -> None:
     try:
         while True:
             frame = await track.recv()
-            call.offer(partial(video.rgb_of, frame), time.perf_counter())
+            call.offer(video.video_frame(frame), time.perf_counter())
     except MediaStreamError:  # the track ended
         return
     except Exception as error:  # an error of a decoder or of the call, shown in the page

@@ -16,6 +16,7 @@ from mimik.app.live.idling import Aim
 from mimik.arrays import smoothstep
 from mimik.face.landmarks import Face, Image, Landmarker, Pose, mirrored_face
 from mimik.face.tracker import Tracker
+from mimik.media.reading import VideoFrame
 from mimik.motion.frames import Reference, split
 from mimik.motion.neutral import find_neutral, median_pose, motion_of_photo
 from mimik.motion.smoothing import Steady
@@ -86,10 +87,12 @@ class Follower:
         """Start a calibration of the neutral face; thread-safe."""
         self._is_requested.set()
 
-    def __call__(self, image: Image, at_s: float, controls: Controls) -> tuple[NDArray[Any] | None, Face | None]:
+    def __call__(
+        self, image: Image | VideoFrame, at_s: float, controls: Controls
+    ) -> tuple[NDArray[Any] | None, Face | None]:
         """Process one camera frame.
 
-        Args: image: uint8 RGB [H, W, 3]; at_s: capture time on any monotonic clock.
+        Args: image: as in Call.offer; at_s: capture time on any monotonic clock.
 
         Returns:
             Target points, [478, 3] in pixels of the portrait, None before the first face; and the camera face, not

@@ -52,13 +52,18 @@ class DelayedSound:
         """Update the delay with that of a sent frame, relative to its sound."""
         self.delay_s += _SMOOTHING * (min(max(delay_s, 0.0), _MOST_DELAY_S) - self.delay_s)
 
+    @property
+    def has_packet(self) -> bool:
+        """Whether sound waits."""
+        return len(self._waiting) >= _PACKET
+
     def take(self, now_s: float) -> Samples:
         """Take [_PACKET] samples to be sent now."""
         early_s = self._begin_s + self.delay_s - now_s
         if len(self._waiting) and early_s < -_OUT_OF_SYNC_S:
             skipped = min(round(-early_s * CALL_RATE_HZ), len(self._waiting))
             self._waiting, self._begin_s = self._waiting[skipped:], self._begin_s + skipped / CALL_RATE_HZ
-        if early_s > _OUT_OF_SYNC_S or len(self._waiting) < _PACKET:
+        if early_s > _OUT_OF_SYNC_S or not self.has_packet:
             return np.zeros(_PACKET, np.float32)
         out, self._waiting = self._waiting[:_PACKET], self._waiting[_PACKET:]
         self._begin_s += _PACKET / CALL_RATE_HZ
@@ -110,6 +115,7 @@ class Viewer:
         self.changed = asyncio.Event()
         self.sending_ms = 0.0  # encoding and sending time of the last frame
         self.delayed = DelayedSound()
+        self.heard = asyncio.Event()  # set with each block of the driving sound
         self._number = 0
         viewer = self
 
@@ -143,6 +149,10 @@ class Viewer:
                 self._sent = 0
 
             async def recv(self) -> Any:
+                # Without a driving sound, nothing is sent: silence costs encoding, decoding and 50 packets/s.
+                while not viewer.delayed.has_packet:
+                    viewer.heard.clear()
+                    await viewer.heard.wait()
                 now = time.perf_counter()
                 if self._start is None:
                     self._start = now
@@ -161,11 +171,15 @@ class Viewer:
         self._call = call
         self.track, self.sound = Track(), Sound()
         self._unsubscribe = call.on_shown(in_loop(loop, self._put))
-        self._unsubscribe_sound = call.on_sound(in_loop(loop, self.delayed.put))
+        self._unsubscribe_sound = call.on_sound(in_loop(loop, self._put_sound))
 
     def _put(self, shown: Shown) -> None:
         self.newest = shown
         self.changed.set()
+
+    def _put_sound(self, samples: Samples, at_s: float) -> None:
+        self.delayed.put(samples, at_s)
+        self.heard.set()
 
     async def next_image(self) -> Any:
         # Not asyncio.wait_for: until Python 3.12, it lost a cancellation that came together with a frame, and aiortc

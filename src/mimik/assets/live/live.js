@@ -215,8 +215,8 @@ function draw(face) {
   const canvas = by("lines");
   const own = by("own");
   if (!lines || !own.videoWidth) return;
-  canvas.width = own.videoWidth;
-  canvas.height = own.videoHeight;
+  const width = Math.round(canvas.clientWidth * devicePixelRatio), height = Math.round(canvas.clientHeight * devicePixelRatio);
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   canvas.dataset.face = face ? "seen" : "lost";
