@@ -444,6 +444,7 @@ def test_a_report_never_replaces_an_input(refuse, shelf: Path, name: str):
         (["motion", "extract", "{shelf}/driver.mp4", "-o", "nowhere/a.motion"], ["the folder nowhere does not exist"]),
         (["motion", "extract", "{shelf}/person.png", "-o", "a.motion"], ["is a photo", "from a video"]),
         (["motion", "extract", "{shelf}/wall.mp4", "-o", "a.motion"], ["no face was found (8 frames)"]),
+        (["animate", "{shelf}", "talk", "-o", "out", "--workers", "-1"], ["--workers -1: use a number from 0"]),
         (["motion", "extract", "{shelf}/driver.mp4", "-o", "a.motion", "--face", "0"], ["--face 0"]),
         (["motion", "extract", "{shelf}/driver.mp4", "-o", "a.motion", "--fps", "-5"], ["--fps -5"]),
         (["motion", "show", "dance"], ["dance: no such motion", "smile"]),

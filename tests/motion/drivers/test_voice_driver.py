@@ -59,7 +59,7 @@ def video_with_speech(tmp_path: Path) -> Path:
 
 def test_a_recording_is_known_by_its_suffix(tmp_path: Path) -> None:
     driver = open_driver(SPEECH)
-    assert (driver.kind, driver.fps, driver.sound, driver.is_still) == ("voice", 25.0, SPEECH, False)
+    assert (driver.kind, driver.fps, driver.sound, driver.is_still) == ("recording", 25.0, SPEECH, False)
     seconds = len(speech()) / 16000
     assert driver.num_frames == pytest.approx(seconds * 25, abs=2)
     assert open_driver(SPEECH, 50.0).fps == 50
@@ -76,7 +76,7 @@ def test_the_sound_of_a_video_drives_when_asked_to(
 ) -> None:
     assert open_driver(video_with_speech).kind == "video"
     driver = open_driver(video_with_speech, by="sound")
-    assert (driver.kind, driver.sound) == ("voice", video_with_speech)
+    assert (driver.kind, driver.sound) == ("recording", video_with_speech)
     with driver.motion(DriverSettings(landmarker=landmarker)) as motion:
         lips = np.array([frame.offset for frame in motion.frames])[:, 14, 1]
     num = min(len(lips), len(lips_of_speech))
@@ -93,7 +93,7 @@ def test_a_video_file_with_sound_only_is_a_recording(tmp_path: Path) -> None:
                 part.pts = None
                 target.mux(stream.encode(part))
         target.mux(stream.encode(None))
-    assert open_driver(path).kind == "voice"
+    assert open_driver(path).kind == "recording"
 
 
 @pytest.mark.parametrize(

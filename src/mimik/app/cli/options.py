@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mimik.config import InputError, Option, options_of
+from mimik.config import InputError, Option, check_options, options_of
 from mimik.files import write_text
 from mimik.media.formats import IMAGE_SUFFIXES
 
@@ -172,9 +172,20 @@ def local_credentials() -> Credentials:
 class Cluster:
     """Processes that many files are distributed over."""
 
-    workers: Annotated[int | None, Option("Processes for folders; by the number of cores if omitted.", "N")] = None
+    workers: Annotated[
+        int | None,
+        Option(
+            "Processes for folders; by the number of cores if omitted.",
+            "N",
+            range=(0, 1e4),
+            hint="processes; 0 works in this process",
+        ),
+    ] = None
     ray: Annotated[bool, Option("Process folders on a Ray cluster on this machine.")] = False
     ray_address: Annotated[str | None, Option("Process folders on the Ray cluster at this address.", "ADDRESS")] = None
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
     @property
     def address(self) -> str | bool:

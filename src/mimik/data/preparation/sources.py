@@ -89,7 +89,8 @@ def read_manifest(path: Path) -> dict[str, tuple[str | None, str | None]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--manifest {path}: cannot be read ({error}); use a CSV file in UTF-8.") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"--manifest {path}: cannot be read ({why}); use a CSV file in UTF-8.") from error
     columns = set(rows[0]) if rows else set()
     name = next((column for column in ("path", "clip") if column in columns), None)
     if name is None:

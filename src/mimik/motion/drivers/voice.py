@@ -29,7 +29,7 @@ _LEVEL_S = 8.0  # at the beginning, from which the level of the speech is taken
 class Voice(Driver):
     """Sound of an audio file or of a video; the video's picture is not used."""
 
-    kind = "voice"
+    kind = "recording"
     is_generated = True
     suffixes = SOUND_SUFFIXES
     path: Path
