@@ -829,6 +829,22 @@ def test_a_run_that_is_stopped_leaves_nothing(here: Path, number: int, code: int
     assert not list(here.iterdir())
 
 
+LOADED = """try:
+        {}
+    except KeyboardInterrupt as error:
+        raise ImportError("initialization failed") from error"""  # as an extension module does
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("where", ["{}", "exec({!r})", LOADED])
+def test_a_termination_outside_of_a_command(where: str):
+    """Python ends itself by SIGINT after a KeyboardInterrupt in `exec`, but not after a subclass of it."""
+    kill = where.format("import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    code = f"from mimik.app.cli import console\n@console.app.callback()\ndef root():\n    {kill}\nconsole.main()"
+    done = subprocess.run([sys.executable, "-c", code, "motion", "list"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "mimik: stopped; unfinished files are not kept.\n")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.slow
 def test_nohup_is_respected(here: Path):

@@ -104,6 +104,16 @@ class _Commands(TyperGroup):
             sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, ImportError) as error:
+            # Extension modules that are interrupted while they are loaded raise ImportError from it.
+            if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
+                raise
+            print_error("stopped; unfinished files are not kept.")
+            raise typer.Exit(130) from None
+
 
 def _file_with_dash(args: Any) -> str | None:
     """The first argument that starts like an option and is an existing file; None if there is none."""
@@ -131,7 +141,7 @@ app.add_typer(voice_app, name="voice")
 
 
 def catching_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Report errors of a command without traceback: invalid input in one sentence, exit code 2; interruption, 130."""
+    """Report errors of a command in one sentence, without traceback; exit code 2."""
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> None:
@@ -145,9 +155,6 @@ def catching_errors(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             _print_system_error(error)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            print_error("stopped; unfinished files are not kept.")
-            raise typer.Exit(130) from None
 
     return run
 
@@ -246,6 +253,10 @@ def _root(
     logging.basicConfig(level=logging.WARNING, format="mimik: %(message)s")
 
 
+class _Terminated(KeyboardInterrupt):
+    """Not KeyboardInterrupt itself: if that passes through `exec`, Python ends itself by SIGINT, whatever the code."""
+
+
 def load_commands(name: str | None = None) -> None:
     """Register the command with this name; if there is none, all commands."""
     wanted = {_MODULES[name]} if name in _MODULES else dict.fromkeys(_MODULES.values())
@@ -262,7 +273,7 @@ def main() -> None:
     def end(number: int, _: Any) -> None:
         signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the cleanup
         ended.append(128 + number)
-        raise KeyboardInterrupt
+        raise _Terminated
 
     # Like Ctrl-C, but not if a parent, such as nohup, ignores them.
     for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
