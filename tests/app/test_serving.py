@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from typing import Any
 
 import pytest
@@ -30,5 +31,8 @@ def test_an_open_page_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
         with served(endless, listening, "mimik web"):
             page.request("GET", "/")
             assert page.getresponse().readline() == b"first\n"
+            begin_s = time.monotonic()
+        took_s = time.monotonic() - begin_s
         page.close()
+    assert took_s < 1.8, "a user who presses Ctrl-C waits for it"
     assert capfd.readouterr().err == ""

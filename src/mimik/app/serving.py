@@ -20,7 +20,7 @@ from mimik.config import InputError, Option, check_options
 
 CALL_PORT, STUDIO_PORT = 8764, 8765
 _STARTED_WITHIN_S = 120.0
-_SERVER_CLOSED_WITHIN_S = 2  # open pages keep connections alive
+_SERVER_CLOSED_WITHIN_S = 0.3  # open pages keep connections alive
 _MAX_OFFER = 1 << 17  # bytes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -219,3 +220,4 @@ def web_command(
             threading.Event().wait()
     except KeyboardInterrupt:
         print_line("The app has ended; uploads and results of its visitors are removed.")
+        gc.freeze()  # at exit, Python would search gradio's objects for garbage for a part of a second
