@@ -25,6 +25,7 @@ from mimik.app.live.recording import Recording, VirtualCamera
 from mimik.config import AnimateConfig, InputError, Quality
 from mimik.face.landmarks import Face, Image
 from mimik.face.tracker import Tracker
+from mimik.inference.windows import window_around
 from mimik.media import video
 from mimik.pipeline import Clock
 from mimik.provenance.verifying import verify
@@ -168,6 +169,19 @@ def test_half_uses_each_output_of_the_network_twice(avatar: Avatar, monkeypatch:
     expected = [("of", float(held[i])) if i in held else NO_NETWORK if i == 5 else None for i in range(8)]
     assert [painter.given[i] for i in range(8)] == expected
     assert [int(image[0, 0, 0]) for image in images] == list(range(8))
+
+
+def test_half_runs_the_network_again_where_lips_or_lids_moved(avatar: Avatar, monkeypatch: pytest.MonkeyPatch):
+    """1 % of the network's window is too little, 2 % are too much; that it moves as a whole does not count."""
+    side = window_around(avatar.source_frame(CONFIG).face.points).side
+    held = []
+    for point, share in ((14, 0.01), (14, 0.02), (145, 0.01), (145, -0.02), (374, 0.02)):
+        points = [np.full((478, 3), i, np.float32) for i in range(2)]
+        points[1][point, 1] += share * side
+        painter = Recorded()
+        drawn(recording_source(avatar, monkeypatch, painter), [HALF] * 2, points)
+        held.append(painter.given[1] is not None)
+    assert held == [True, False, True, False, False]
 
 
 def test_an_error_ends_the_frames_that_wait_for_it(avatar: Avatar, monkeypatch: pytest.MonkeyPatch):

@@ -17,6 +17,7 @@ from mimik.animation.source_image import SourceImage
 from mimik.config import BLUR, AnimateConfig, InputError, Quality
 from mimik.face.landmarks import Array, Face, Image, head_pose
 from mimik.inference.synthesis import PersonalizedGenerator, painter_of
+from mimik.inference.windows import window_around
 from mimik.media import video
 from mimik.motion.frames import Reference
 from mimik.motion.retargeting import Retarget
@@ -36,6 +37,8 @@ MAX_VIDEO_SIDE = 4096  # larger videos need an H.264 level that few players supp
 _CROP_SHOWN = 0.8  # share of the flow's square that --frame crop shows: its border does not move
 _AROUND_SCALE = 3.6  # side of the square around it that may move into it, as Crop.around's scale
 _SMALL = 0.75  # sides of the frames of Quality.SMALL
+_APERTURES = np.array([(13, 14), (159, 145), (386, 374)])  # points: inner lips, lids
+_MOST_OPENED = 0.015  # change of an aperture, sides of the network's window, that the outputs before do not fit
 
 
 class SourceFrame:
@@ -269,6 +272,11 @@ class SourceFrame:
         """The second step: composite the picture."""
         return self._painter.finish(prepared)
 
+    def _fits(self, points: NDArray[Any], later: NDArray[Any]) -> bool:
+        """Whether the network's outputs for face points [478, 3] fit later ones: lips and lids are about as open."""
+        opened = [np.linalg.norm(p[_APERTURES[:, 0], :2] - p[_APERTURES[:, 1], :2], axis=1) for p in (points, later)]
+        return bool(np.abs(opened[1] - opened[0]).max() < _MOST_OPENED * window_around(self.face.points).side)
+
     def images(
         self,
         moves: Generator[tuple[Moved, NDArray[Any] | None]],
@@ -315,7 +323,7 @@ class SourceFrame:
         def submitted(pool: ThreadPoolExecutor) -> Generator[tuple[Moved, Future[Image] | None]]:
             making: Future[Image] | None = None
             held = None
-            before: Future[Any] | None = None  # outputs of the frame before, if its network runs
+            before: tuple[Future[Any], NDArray[Any]] | None = None  # outputs and points of the last run of the network
             with closing(moves):
                 for what, points in moves:
                     if points is None:
@@ -324,9 +332,11 @@ class SourceFrame:
                         how, own = quality(what), Future[Any]()
                         if how is Quality.SMALL and not self._smaller.done():
                             how = Quality.WARP
-                        kept = before if how is Quality.HALF else None
+                        is_kept = how is Quality.HALF and before is not None and self._fits(before[1], points)
+                        kept = before[0] if is_kept and before is not None else None
                         making = pool.submit(frame, points, how, share(what), kept, own)
-                        before = own if kept is None and how in (Quality.FULL, Quality.HALF) else None
+                        runs = kept is None and how in (Quality.FULL, Quality.HALF)
+                        before = (own, points) if runs else None
                     held = points
                     yield what, making
 
