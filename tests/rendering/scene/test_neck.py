@@ -8,6 +8,8 @@ import pytest
 
 from conftest import turned
 from mimik.face.landmarks import Face, head_pose
+from mimik.rendering.field import GRID, grid_centers
+from mimik.rendering.flow import Warper
 from mimik.rendering.scene.neck import Neck
 
 SKIN, WALL = np.array([200.0, 150, 120]), np.array([20, 60, 220], np.uint8)
@@ -49,6 +51,25 @@ def test_a_turn_uncovers_skin_between_the_ear_and_the_neck(small_face: Face) -> 
             assert 0.7 * SKIN.sum() < part[inside[1], inside[0]].sum() < 1.01 * SKIN.sum()
             assert (part[beside[1], beside[0]] == WALL).all()
         assert not alpha.any()
+
+
+@pytest.mark.parametrize("yaw", [28, -28])
+def test_the_edge_meets_that_of_the_warped_neck(small_face: Face, yaw: float) -> None:
+    """Where the neck is narrowest just below the jaw, its edge moves with the head."""
+    outline = (-12, 7), (-2, 8), (4, 8), (6, 5.6), (8, 8), (12, 14), (30, 14)
+    matte, skull = matte_of(small_face, outline), head_pose(small_face.points)
+    target = turned(small_face.points, yaw)
+    warper = Warper(small_face.points, SHAPE[1], SHAPE[0], matte=matte, free=(True, True, True))
+    at = warper.crop.from_unit(grid_centers() + warper.flow(target).offset.reshape(-1, 2)).reshape(GRID, GRID, 2)
+    warped = cv2.remap(matte, at.astype(np.float32) - 0.5, None, cv2.INTER_LINEAR)
+    layers = list(neck_of(small_face, outline).layers(target, np.zeros(2), (*SHAPE, 3)))
+    (rows, columns), _, share = layers[0 if yaw > 0 else -1]
+    covered = np.zeros(SHAPE)
+    covered[rows, columns] = share[..., 0] * 255
+    covered = warper.crop.cut(covered.astype(np.float32), GRID)
+    row = int(warper.crop.to_unit(skull.apply(np.array([0.0, 6.0, 2.0]))[None])[0, 1] * GRID)
+    ends = [np.flatnonzero(mask[row] > 0.5)[0 if yaw > 0 else -1] for mask in (warped, covered)]
+    assert abs(ends[0] - ends[1]) * warper.crop.side / GRID < 0.8 * skull.scale
 
 
 def test_nothing_is_drawn_over_the_head_or_without_a_turn(small_face: Face) -> None:

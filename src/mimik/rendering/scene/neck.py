@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.arrays import ramp, smoothstep
-from mimik.face.landmarks import CHIN, Array, Image, Pose, head_pose, skull_motion
+from mimik.face.landmarks import CHIN, OVAL, Array, Image, Pose, head_pose, skull_motion
 from mimik.rendering.flow import NECK_BASE_CM, SWAY, degrees_of
+from mimik.rendering.head_mesh import head
 
 # Centimeters of the canonical face frame; x on the side of positive x.
 _BELOW_EAR_CM = np.array([6.4, 2.4, 5.5])  # where the edge of the neck begins, hidden by the ear
@@ -37,6 +38,7 @@ _USUAL_SHADE = 0.75  # where it is not skin
 _HAIR = 0.6  # brightness at the ear, relative to the jaw: darker is hair, which hides the neck
 _SOFT_CM = 0.07  # standard deviation of the edge
 _PHOTO_TURNED = 10.0, 16.0  # degrees of yaw in the photo, over which the layer fades out: then the photo shows a neck
+_FOLLOWS = 0.75  # motion of the edge of the neck with the skull, relative to that of the shell there
 _TURNED = 4.0, 12.0  # degrees of head rotation over which it fades in
 
 
@@ -111,7 +113,9 @@ class Neck:
         sway = SWAY * (motion.apply(self._base) - self._base)[0, :2]
         cm = self._skull.scale
         for ear, neck, colors in self._sides:
-            first, last = motion.apply(ear)[:2] - left_top, neck[:2] + sway - left_top
+            still, moved = neck[:2] + sway, motion.apply(neck)[:2]
+            last = still + _FOLLOWS * _follow(self._skull.invert(neck[None])[0, 1]) * (moved - still) - left_top
+            first = motion.apply(ear)[:2] - left_top
             inward = np.sign(self._points[CHIN, 0] - neck[0]) * np.array([cm, 0.0])
             bend = (first + last) / 2 + _CONCAVE_CM * inward
             t = np.linspace(0, 1, 9)[:, None]
@@ -129,6 +133,13 @@ class Neck:
             down = ramp(np.arange(low[1], high[1]), first[1], max(last[1], first[1] + 1))[:, None, None]
             color = (colors[0] + down * (colors[1] - colors[0])).astype(np.float32)
             yield np.s_[low[1] : high[1], low[0] : high[0]], color, mask[..., None] * strength
+
+
+def _follow(height: float) -> float:
+    """Share of the skull's motion of the inner ring of the head's shell, at this height of the face frame."""
+    n = len(OVAL)
+    order = np.argsort(head().shell[:n, 1])
+    return float(np.interp(height, head().shell[:n, 1][order], head().follow[:n][order]))
 
 
 def _ends_of_edge(alpha: Array, skull: Pose, sign: float) -> NDArray[np.float64] | None:
