@@ -239,3 +239,23 @@ def test_a_texture_has_teeth_at_the_positions_of_its_set() -> None:
     between = texture.at(one.bounds[some][None].astype(np.float32), np.full((1, one.bounds[some].size), -3.0))
     within = texture.at(u, np.full_like(u, -3.0))
     assert between[..., :3].mean() < 0.85 * within[..., :3].mean()
+
+
+def test_teeth_stand_out_from_the_cavity_by_contrast_of_the_same_mean(
+    portrait: Image, shut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = mouth_opened(shut, 0.35)
+
+    def light_inside() -> np.ndarray:
+        warper = Warper(shut, portrait.shape[1], portrait.shape[0])
+        frame = Painter(portrait, warper).paint(warper.flow(target)).astype(float) @ LUMA
+        mask = cv2.erode(inside(target, 512).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        assert mask.sum() > 100
+        steps = np.hypot(*np.gradient(frame))
+        return np.array([frame[mask].mean(), (steps[mask] ** 2).mean()])
+
+    crisp = light_inside()
+    monkeypatch.setattr(mouth, "_CRISP", 0.0)
+    flat = light_inside()
+    assert crisp[1] > 1.2 * flat[1]  # edge energy
+    assert crisp[0] == pytest.approx(flat[0], rel=0.03)

@@ -57,6 +57,9 @@ _FLAT_MM = 0.8, 2.5
 # Widths of the mouth over which pursed lips shade the teeth, and by how much. L1 in frames of 45 training clips with
 # mouths narrower than 0.88 of the closed ones falls from 34.2 to 28.1 at gaps of 6 to 9 mm.
 _PURSED_MM, _PURSED_DARK = (36.0, 45.0), 0.4
+# Local contrast of drawn teeth and cavity: share that is added, and sigma of the surroundings. On 26 clips of the
+# training set, edge energy rises from 0.68 to 0.87 of the real frames', and L1 from 39.2 to 39.7.
+_CRISP, _CRISP_MM = 0.4, 1.1
 _MIN_OWN_SHADE = 0.15  # lower bound of the light at the photo's own teeth, in the photo
 # The photo's own teeth behind lips that a smile draws back: bounds of the share of light that reaches them even under
 # the lip, gap over which it rises, and width of a mouth over which it smiles (in the training set: 54 mm or more).
@@ -242,10 +245,7 @@ class MouthLayer:
         shifted = outline + np.array([pad, pad + shadow * step])
         mask = np.zeros((size[1] + 2 * pad, size[0] + 2 * pad), np.uint8)
         cv2.fillPoly(mask, [np.round(shifted * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
-        # Two box filters approximate the Gaussian at a fraction of the cost.
-        box = 2 * round((np.sqrt(6 * (sigma_mm * step) ** 2 + 1) - 1) / 2) + 1
-        for _ in range(2):
-            mask = cv2.blur(mask, (box, box), borderType=cv2.BORDER_CONSTANT)
+        mask = _box_blurred(mask, sigma_mm * step, cv2.BORDER_CONSTANT)
         small = mask[pad : pad + size[1], pad : pad + size[0]].astype(np.float32) * np.float32(_LIGHT / 255)
         return np.asarray(cv2.resize(small.clip(0, 1), (width, height), interpolation=cv2.INTER_LINEAR))
 
@@ -307,6 +307,7 @@ class MouthLayer:
             shade = lit * _shade(u, facing)
             opacity = found[..., 3:] * smoothstep(facing * 12)[..., None]
             color += opacity * (found[..., :3] * _tinted(shade) - color)
+        color += _CRISP * (color - _box_blurred(color, _CRISP_MM * patch.px_per_mm))
         if own is not None:
             u, v, facing = above
             found, then = own.texture.at(u, v), own.shade.at(u, v)
@@ -380,6 +381,14 @@ class _OwnTeeth:
         like = teeth.spread(like, own[..., 3] * moved[..., 3])
         moved[..., :3] *= teeth.widely_blurred(like, _LIKE_OWN_MM * px_per_mm)
         return moved
+
+
+def _box_blurred(picture: Any, sigma: float, border: int = cv2.BORDER_REPLICATE) -> Any:
+    """Two box filters, which approximate the Gaussian at a fraction of the cost."""
+    box = 2 * round((np.sqrt(6 * sigma**2 + 1) - 1) / 2) + 1
+    for _ in range(2):
+        picture = cv2.blur(picture, (box, box), borderType=border)
+    return picture
 
 
 def _texture_px_per_mm(photo: _Patch) -> float:
