@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
+from numbers import Integral, Real
+from pathlib import Path, PurePath
+from types import NoneType, UnionType
 from typing import Annotated, Any
 
 VERSION = "0.2.0"
@@ -114,9 +116,10 @@ def parse_regions(text: str) -> tuple[str, ...]:
     return tuple(name for name in REGIONS if name in names)
 
 
-def check_number(option: str, value: float, low: float, high: float, hint: str) -> None:
-    if not math.isfinite(value) or not low <= value <= high:
-        raise InputError(f"{option} {value}: use a number from {low:.10g} to {high:.10g} ({hint}).")
+def check_number(option: str, value: float, low: float, high: float, hint: str, kind: type = Real) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value) or not low <= value <= high:
+        what = "a number" if kind is Real else "an integer"
+        raise InputError(f"{option} {value}: use {what} from {low:.10g} to {high:.10g} ({hint}).")
 
 
 def _choice(option: str, value: str, choices: Collection[str]) -> None:
@@ -160,6 +163,7 @@ class Option:
     written: Callable[[Any], str] = str
     label: str = ""
     empty: str = "automatic"
+    types: tuple[Any, ...] = ()  # of the field, set by options_of
 
 
 @functools.cache
@@ -169,28 +173,31 @@ def options_of(kind: Any) -> dict[str, Option]:
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         for option in (one for one in typing.get_args(hint) if isinstance(one, Option)):
             low, high = option.range or (0, 0)
+            plain = typing.get_args(hint)[0]
             found[name] = dataclasses.replace(
                 option,
                 help=option.help or f"From {low:g} to {high:g}; {option.hint}.",
                 flag=option.flag or f"--{name.replace('_', '-')}",
                 label=option.label or name.replace("_", " ").capitalize(),
+                types=typing.get_args(plain) if isinstance(plain, UnionType) else (plain,),
             )
     return found
 
 
 def check_options(settings: Any) -> None:
-    """Validate settings against the choices and ranges of their options; None is always allowed.
-
-    Raises:
-        InputError: if a value is invalid.
-    """
+    """Raises InputError if the type or value of a field is not allowed; numbers of numpy become Python's."""
     kind: Any = type(settings)
     for name, option in options_of(kind).items():
         value = getattr(settings, name)
-        if value is not None and option.choices:
+        if value is None and (NoneType in option.types or not option.range):
+            continue
+        if option.choices:
             _choice(option.flag, value, option.choices)
-        elif value is not None and option.range:
-            check_number(option.flag, value, *option.range, option.hint)
+        elif option.range:
+            check_number(option.flag, value, *option.range, option.hint, Real if float in option.types else Integral)
+            object.__setattr__(settings, name, value if isinstance(value, int) else option.types[0](value))
+        elif str in option.types and not isinstance(value, str | PurePath):
+            raise InputError(f"{option.flag} {value!r}: use a text.")
 
 
 def read_size(text: str) -> int | None:
@@ -393,22 +400,21 @@ class AnimateConfig:
     def __post_init__(self) -> None:
         if self.size == "native":
             object.__setattr__(self, "size", None)
+        check_options(self)
         if self.model is not None and self.model not in MODELS and not self.model.lower().endswith(MODEL_SUFFIX):
             raise ModelError(
                 f"--model {self.model}: no such model; use {' or '.join(MODELS)}, or a {MODEL_SUFFIX} file that "
                 "`mimik train` wrote."
             )
-        if not self.regions or any(name not in REGIONS for name in self.regions):
+        if not isinstance(self.regions, Collection) or not self.regions or any(n not in REGIONS for n in self.regions):
             raise InputError(f"--regions {self.regions}: use any of {', '.join(REGIONS)}.")
-        check_options(self)
         if self.device == "cuda" and self.model == "geometry":
             raise InputError("--device cuda: --model geometry has no network to run on a GPU; omit one of them.")
-        if self.consent is not None and not (
-            self.consent.strip() and self.consent.isprintable() and len(self.consent) <= CONSENT_LETTERS
-        ):
+        text = self.consent
+        if text is not None and not (text.strip() and text.isprintable() and len(text) <= CONSENT_LETTERS):
             raise InputError(
-                f"--consent with {len(self.consent)} characters: use one line of 1 to {CONSENT_LETTERS}, such as: She "
-                "agreed in writing on 3 May."
+                f"--consent of {counted(len(text), 'character')}; use one line of 1 to {CONSENT_LETTERS}, such "
+                "as: She agreed in writing on 3 May."
             )
 
 

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_a_picture_in_memory_is_upright_and_on_white(small_portrait: Image, smal
     [
         (np.zeros((8, 8, 3)), r"an array float64 \[8, 8, 3\] is not a picture: its values must be uint8"),
         (np.zeros((2, 8, 8, 3), np.uint8), r"an array uint8 \[2, 8, 8, 3\] is not a picture; use a path"),
-        (7, "a int is not a picture"),
+        (7, "int is not a picture"),
         ([], "no photo was given"),
     ],
 )
@@ -121,7 +122,7 @@ def test_what_is_no_driver_is_refused(avatar: Avatar, portrait: Image) -> None:
         avatar.frames(portrait[None])
     with pytest.raises(InputError, match="the driver has no frames"):
         avatar.frames(portrait[None][:0], fps=25)
-    with pytest.raises(InputError, match="a int is not a driver"):
+    with pytest.raises(InputError, match="int is not a driver"):
         avatar.frames(7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="drive_by=sound: a driver in memory has no sound"):
         avatar.frames(portrait[None], fps=25, drive_by="sound")
@@ -220,8 +221,39 @@ def test_an_edit_from_an_avatar(avatar: Avatar, small_path: Path, tmp_path: Path
             avatar.edit(tmp_path / "c.png", **options)
     with pytest.raises(InputError, match=r"^yaw=90: use a number from -35 to 35"):
         avatar.edit(tmp_path / "c.png", yaw=90)
+    for value in (None, "x", True):
+        with pytest.raises(InputError, match=f"^smile={value}: use a number from -1 to 1"):
+            avatar.edit(tmp_path / "c.png", smile=value)
+    assert type(mimik.Edit(smile=np.float32(0.5)).smile) is float and type(mimik.Edit(smile=np.int64(1)).smile) is float
+    with pytest.raises(InputError, match=r"^no change was requested; .*, such as smile=0\.6 for half a smile"):
+        avatar.edit(tmp_path / "c.png")
     with pytest.raises(InputError, match="already exists; pass force=True"):
         avatar.edit(tmp_path / "a.png", yaw=9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": "big"}, "size big: use an integer from 64"),
+        ({"size": 64.5}, "size 64.5: use an integer from 64"),
+        ({"fps": "x"}, "fps x: use a number from 1"),
+        ({"strength": None}, "strength None: use a number from 0"),
+        ({"seed": 1.5}, "seed 1.5: use an integer from 0"),
+        ({"model": 3}, "model 3: use a text"),
+        ({"consent": 3}, "consent 3: use a text"),
+        ({"background": 3}, "background 3: use a text"),
+        ({"regions": 3}, "regions 3: use any of pose"),
+    ],
+)
+def test_options_of_another_type_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^--{message}"):
+        mimik.AnimateConfig(**options)
+
+
+def test_the_number_of_a_face(small_path: Path) -> None:
+    for face in (0, 1.5, "1", True):
+        with pytest.raises(InputError, match=f"^face {face}: use an integer from 1 to 99"):
+            Avatar.from_photos(small_path, face=face)  # type: ignore[arg-type]
 
 
 def test_the_front_door_names_what_programs_need() -> None:

@@ -68,7 +68,7 @@ def test_a_command_gets_its_settings_from_its_options():
 
 
 def test_a_setting_is_checked_by_its_option():
-    with pytest.raises(InputError, match=r"--count 10: use a number from 1 to 9 \(things\)"):
+    with pytest.raises(InputError, match=r"--count 10: use an integer from 1 to 9 \(things\)"):
         run("p.jpg -o x.mp4 --count 10")
     with pytest.raises(InputError, match="--kind c: use one of a, b"):
         Settings(kind="c")

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, fields
 from functools import cached_property, partial
+from numbers import Integral
 from pathlib import Path
 from typing import Unpack
 
@@ -26,7 +27,7 @@ from mimik.animation.render import Rendering
 from mimik.animation.report import Report, peak_memory_mb
 from mimik.animation.source_frame import SourceFrame, read_backdrop
 from mimik.animation.source_image import PhotoLike, SourceImage, as_list, source_of_photo, source_of_video
-from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError, OptionError, counted
+from mimik.config import AVATAR_SUFFIX, TRANSPARENT, AnimateConfig, InputError, OptionError, check_number, counted
 from mimik.face.landmarks import MIN_FACE_PX, Face, Image, Landmarker, choose_face
 from mimik.face.orientation import DOUBTFUL, find_faces, num_quarter_turns
 from mimik.inference.avatar_file import AvatarFile, most_neutral_face, read_avatar
@@ -97,6 +98,8 @@ class Avatar:
             InputError: if a file cannot be read or shows no face.
         """
         every = as_list(photos)
+        if face is not None:
+            check_number("face", face, 1, 99, "1 is the widest", Integral)
         if not every:
             raise InputError("no photo was given; pass at least one picture of the person.")
         paths = [one for one in every if isinstance(one, Path)]

@@ -135,7 +135,7 @@ def check_names(function: str, accepted: Mapping[str, Any], options: Mapping[str
 
 
 _OPTION_AND_VALUE = re.compile(r"^(?:--([a-z][a-z-]*)|-o) (.*?)(: |$)")
-_OPTION = re.compile(r"--(no-)?([a-z][a-z-]*)|(?<![\w-])-o\b")
+_OPTION = re.compile(r"--(no-)?([a-z][a-z-]*)(?: (?=\d))?|(?<![\w-])-o\b")
 _FLAGS = ("force", "label")
 
 

@@ -177,7 +177,7 @@ def in_memory(picture: Any) -> Rgb:
         check_megapixels(Path("the image"), picture.width, picture.height)
         return _upright(to_rgb(picture), picture)
     if not isinstance(picture, np.ndarray):
-        raise MediaError(f"a {type(picture).__name__} is not a picture; {accepted}.")
+        raise MediaError(f"{type(picture).__name__} is not a picture; {accepted}.")
     described = f"an array {picture.dtype} {list(picture.shape)}"
     if picture.dtype != np.uint8:
         raise MediaError(f"{described} is not a picture: its values must be uint8, 0 to 255; {accepted}.")

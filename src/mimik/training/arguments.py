@@ -32,7 +32,7 @@ MAX_SHOTS = 300  # frames of a video
 RUN_MARK = ".train.lock"  # file in every run folder; locked by its run
 
 _EPOCHS = {"ft": 75, "ff": 150}  # paper
-_SEED = Option("Random seed.", "N", range=(0, 2**31), hint="an integer")
+_SEED = Option("Random seed.", "N", range=(0, 2**31), hint="equal seeds give equal results")
 _PRESET_NAMES = ", ".join(PRESETS)
 
 

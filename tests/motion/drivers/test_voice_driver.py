@@ -210,7 +210,7 @@ def test_of_other_drivers_the_beginning_is_taken(source: str, landmarker: Landma
     [
         ({"drive_by": "smell"}, "--drive-by smell: use one of picture, sound"),
         ({"seconds": 0.0}, r"--seconds 0\.0: use a number from 0\.1 to 36000"),
-        ({"seed": -1}, "--seed -1: use a number from 0"),
+        ({"seed": -1}, "--seed -1: use an integer from 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict, said: str) -> None:

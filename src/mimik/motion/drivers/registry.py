@@ -84,7 +84,7 @@ def _in_memory(source: Motion | PIL.Image.Image | NDArray[Any] | Iterable[NDArra
         return PhotoDriver.of(source, fps)
     if not isinstance(source, Iterable):
         raise InputError(
-            f"a {type(source).__name__} is not a driver; use a path, a bundled motion's name, a Motion, a picture, or "
+            f"{type(source).__name__} is not a driver; use a path, a bundled motion's name, a Motion, a picture, or "
             "frames."
         )
     return Frames.of(source, fps)
