@@ -172,17 +172,25 @@ def _enlarged(shifts: Array, filled: NDArray[np.bool_], hole: NDArray[np.bool_])
     known = (~hole).astype(np.float32)
     most, covered = (np.zeros(hole.shape, np.float32) for _ in range(2))
     out = np.zeros((*hole.shape, 2), np.float32)
+    margin = ratio + np.ceil(6 * _ROUNDED_PX)
+    mask = np.zeros(filled.shape, np.float32)
     for piece in _pieces(shifts, filled):
-        mask = np.zeros(filled.shape, np.float32)
         mask[piece] = 1
-        share = cv2.GaussianBlur(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR), (0, 0), _ROUNDED_PX)
-        covered += share
+        share = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)
+        mask[piece] = 0
+        # Only around the piece.
+        low, high = (np.array([places(piece[1]), places(piece[0])]) for places in (np.min, np.max))
+        left, top = np.floor(low * ratio - margin).astype(int).clip(0)
+        right, bottom = np.ceil((high + 1) * ratio + margin).astype(int)
+        part = np.s_[top:bottom, left:right]
+        share = cv2.GaussianBlur(np.ascontiguousarray(share[part]), (0, 0), _ROUNDED_PX)
+        covered[part] += share
         shift = np.rint(shifts[piece[0][0], piece[1][0]] * ratio)
         if shift.any():  # copies come from known pixels
-            share = share * (_shifted(known, *shift.astype(int).tolist()) > 0)
-            better = (share > most) & hole
-            most[better] = share[better]
-            out[better] = shift
+            share *= _shifted(known, *shift.astype(int).tolist())[part]
+            better = (share > most[part]) & hole[part]
+            most[part][better] = share[better]
+            out[part][better] = shift
     return out, (covered > 0.5) & (most > 0)
 
 
