@@ -6,6 +6,7 @@ import base64
 import functools
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -757,3 +758,11 @@ def test_the_page_names_missing_files(site: Path, tab: tuple[Any, str]) -> None:
     page.goto(f"{address}?person=old")
     page.wait_for_selector("#said.error")
     assert "mimik export 1" in page.inner_text("#said") and "copy examples/browser" in page.inner_text("#said")
+
+
+def test_onnx_runtime_writes_no_client_id(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    code = "import mimik.app.export, onnxruntime"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []
