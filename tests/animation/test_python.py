@@ -71,6 +71,15 @@ def test_what_is_no_photo_is_refused(photo: object, message: str) -> None:
         Avatar.from_photos(photo)  # type: ignore[arg-type]
 
 
+def test_an_empty_output_is_not_the_current_folder(
+    small_portrait: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match='^out="": the name is empty'):
+        Avatar.from_photos(small_portrait).render("smile", "", fps=2, force=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_picture_in_memory_is_named_in_the_manifest(small_portrait: Image, tmp_path: Path) -> None:
     report = Avatar.from_photos(small_portrait).render("smile", tmp_path / "a.mp4", fps=2)
     verdict = verify(tmp_path / "a.mp4")

@@ -481,6 +481,9 @@ def test_an_empty_folder_and_a_missing_file_are_reported(tmp_path: Path) -> None
         files_in(tmp_path)
     with pytest.raises(InputError, match=r"none\.png does not exist"):
         files_in(tmp_path / "none.png")
+    (tmp_path / "anna.avatar").write_bytes(b"weights")
+    with pytest.raises(InputError, match=r"anna\.avatar is a learned avatar; pass the photos"):
+        files_in(tmp_path / "anna.avatar")
 
 
 def test_no_more_photos_are_read_when_time_is_over(small_path: Path, landmarker: Landmarker) -> None:

@@ -42,7 +42,7 @@ from mimik.pipeline import Progress, run_in_thread, silent
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim, Ingredient
 from mimik.provenance.marking import Marker
-from mimik.provenance.outputs import check_output
+from mimik.provenance.outputs import check_output, output_path
 from mimik.provenance.sealing import seal
 from mimik.rendering.layers.own_teeth import best_teeth
 from mimik.rendering.layers.teeth import TeethSet
@@ -358,7 +358,7 @@ class Avatar:
         """
         with python_words(config):
             chosen = settings("render", RenderOptions, options, config)
-            return self._render(driver, Path(out), chosen, force, credentials, progress)
+            return self._render(driver, output_path(out), chosen, force, credentials, progress)
 
     def _render(
         self,
@@ -538,7 +538,7 @@ def render_all_faces(
         (first, avatar), *others = people.items()
         report = avatar._render(
             opened.get(first, shared),
-            Path(out),
+            output_path(out),
             chosen,
             force,
             credentials,

@@ -13,6 +13,13 @@ from mimik.media.formats import FRAMES_PATTERN
 from mimik.provenance.formats import BESIDE, MEDIA_TYPES, SIDECAR_SUFFIX, STILLS
 
 
+def output_path(out: str | Path) -> Path:
+    """The path of an output. Raises InputError if it is empty, which Path takes as the current folder."""
+    if not str(out):
+        raise InputError('out="": the name is empty; pass the path of a file or folder.')
+    return Path(out)
+
+
 def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
     """Raise the errors of `seal` for an output path before the work is done.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimik.config import (
+    AVATAR_SUFFIX,
     CONTENT_NETWORKS,
     DEVICE,
     PHOTO_FACE,
@@ -230,10 +231,12 @@ class LearnArguments:
 def files_in(path: Path) -> list[Path]:
     """The given file, or the files of a folder except hidden ones.
 
-    Raises InputError if there is none.
+    Raises InputError if there is none, or the file is a learned avatar.
     """
     if not path.is_dir():
         formats.check_input(path)
+        if path.suffix.lower() == AVATAR_SUFFIX:
+            raise InputError(f"{path} is a learned avatar; pass the photos or videos of the person instead.")
         return [path]
     files = sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
     if not files:
