@@ -75,7 +75,7 @@ def test_an_empty_output_is_not_the_current_folder(
     small_portrait: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match='^out="": the name is empty'):
+    with pytest.raises(InputError, match=r'^out="": the name is empty'):
         Avatar.from_photos(small_portrait).render("smile", "", fps=2, force=True)
     assert not list(tmp_path.iterdir())
 
