@@ -149,7 +149,7 @@ def _contact_row(real: Sequence[tuple[Array, Array, Array, float]], said: Sequen
 
 
 _SPEECH_DB = 20.0  # quieter frames of a clip, relative to its 95th percentile, may be a pause of the speaker
-_PAUSE_S = 0.5, 1.8  # duration of a pause that is inserted
+_INSERTED_S = 0.5, 1.8  # duration of a pause that is inserted
 _VARIANTS = 3  # of each clip
 _SETTLED_S = 0.3, 0.16  # of it, at its beginning and end, that is left out: lips close after speech and open before it
 
@@ -160,7 +160,7 @@ def _with_pause(clip: SpeechClip, rng: Rng) -> tuple[Array, float, float]:
     energy = np.add.reduceat(clip.sound**2, np.arange(0, len(clip.sound), tenth))
     first = int(rng.integers(0, max(1, len(energy) - 10)))
     at = (first + int(np.argmin(energy[first : first + 10]))) * tenth + tenth // 2
-    silence = np.zeros(round(rng.uniform(*_PAUSE_S) * mel.RATE_HZ), np.float32)
+    silence = np.zeros(round(rng.uniform(*_INSERTED_S) * mel.RATE_HZ), np.float32)
     sound = np.concatenate([clip.sound[:at], silence, clip.sound[at:]])
     return sound, at / mel.RATE_HZ, (at + len(silence)) / mel.RATE_HZ
 

@@ -520,7 +520,7 @@ def _blend(image: Image, refined: Image, keep: Array, window: Crop) -> None:
     if not part.size:
         return
     wide = cv2.cvtColor(refined, cv2.COLOR_RGB2RGBA)  # four channels take less than half the time of three in OpenCV
-    over, weight = (_enlarged(what, square, size) for what in (wide, keep))
+    over, weight = (_square_at(what, square, size) for what in (wide, keep))
     over = cv2.cvtColor(over, cv2.COLOR_RGBA2RGB)
     part[...] = cv2.blendLinear(np.ascontiguousarray(part), over, weight, 1 - weight)
 
@@ -547,7 +547,7 @@ def _blend_under_detail(image: Image, prediction: Prediction, window: Crop) -> N
     both = cv2.merge([*(drawn * (refined - detail * warped) for refined, warped in colors), keep + drawn * detail])
     for top in range(0, part.shape[0], _STRIP):
         strip = part[top : top + _STRIP]
-        enlarged = _enlarged(both, replace(square, top=square.top - top), strip.shape[1::-1])
+        enlarged = _square_at(both, replace(square, top=square.top - top), strip.shape[1::-1])
         share = cv2.extractChannel(enlarged, 3)
         kept = cv2.multiply(strip, cv2.merge([share] * 3), dtype=cv2.CV_32F)
         strip[...] = cv2.add(kept, cv2.cvtColor(enlarged, cv2.COLOR_RGBA2RGB), dtype=cv2.CV_8U)
@@ -581,7 +581,7 @@ def _part(image: Image, window: Crop) -> tuple[Image, Crop]:
     return image[low[1] : high[1], low[0] : high[0]], Crop(window.left - low[0], window.top - low[1], window.side)
 
 
-def _enlarged(what: NDArray[Any], square: Crop, size: tuple[int, ...]) -> NDArray[Any]:
+def _square_at(what: NDArray[Any], square: Crop, size: tuple[int, ...]) -> NDArray[Any]:
     """A picture of the square, resampled to this width and height."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(what, square.matrix(what.shape[0]), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)

@@ -263,7 +263,7 @@ class Warper:
             [N, 1] share of the skull's motion; [N, 2] share of the shoulders' motion in x and y, in both directions;
             [N, 2] the same in one direction only, negative if it is left or up.
         """
-        gaps = _gaps(places, low, high)
+        gaps = _from_borders(places, low, high)
         left, right = self._at_rows(self._sides[0], self._sides[1], places)
         gaps[:, 0], gaps[:, 2] = places[:, 0] - left, right - places[:, 0]
         is_free = np.tile(np.array([*free, False], float), (len(places), 1))
@@ -438,7 +438,7 @@ def follows(places: NDArray[np.float64], skull: Pose) -> NDArray[np.float64]:
     return 1 - ramp(skull.invert(places)[:, 1], *_NECK_CM)
 
 
-def _gaps(places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float64]:
+def _from_borders(places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float64]:
     """[N, 4] distances of places [N, 3] from the left, upper, right and lower border; negative outside."""
     x, y = places[:, 0], places[:, 1]
     return np.stack([x - low[0], y - low[1], high[0] - x, high[1] - y], 1)
@@ -448,7 +448,7 @@ def _off_borders(
     places: NDArray[np.float64], low: NDArray[Any], high: NDArray[Any], free: Sequence[bool]
 ) -> NDArray[np.float64]:
     """[N, 1] 0..1, how far places [N, 3] may move: 0 at a border that is not free (left, top, right, bottom)."""
-    gap = np.where(free, np.inf, _gaps(places, low, high)).min(1)
+    gap = np.where(free, np.inf, _from_borders(places, low, high)).min(1)
     return np.asarray(ramp(gap, *_NEAR_BORDER)[:, None])
 
 

@@ -148,7 +148,7 @@ class Mirror:
             # Where the photo's face hides the neck, the layer is transparent; otherwise skin of the face's edge would
             # be stretched over the neck. If hair or a veil lies behind it, the neck is mirrored instead, as far as the
             # chin and within the photo's own outline.
-            behind, covered = _behind_face(source, matte), _covered(source, matte)
+            behind, covered = _behind_face(source, matte), _behind_neck(source, matte)
             self._height[face.NUM_POINTS : face.NUM_POINTS + n] -= _NECK_ENDS * (1 - covered) * collar[:n] * behind
             to_chin = covered * np.max([np.roll(behind, by) for by in range(-_TO_CHIN, _TO_CHIN + 1)], 0)
             self._shell += np.tile(np.maximum(behind, to_chin), 2) * (beside - self._shell)
@@ -197,7 +197,7 @@ def _behind_face(source: NDArray[np.float64], matte: Array) -> NDArray[np.float6
     return np.asarray(np.maximum(behind, near * (1 - matte[y, x])))
 
 
-def _covered(source: NDArray[np.float64], matte: Array) -> NDArray[np.float64]:
+def _behind_neck(source: NDArray[np.float64], matte: Array) -> NDArray[np.float64]:
     """[n] 0..1, whether hair or a veil lies behind the neck; the same value for all points of a side of the ring.
 
     It is the least matte of the outer ring between ear and shoulder. Arguments as in Mirror.

@@ -61,7 +61,7 @@ class Neck:
             ends = _ends_of_edge(alpha, skull, sign)
             if self._share > 0 and ends is not None:
                 (ear, neck), colors = skull.apply(ends), self._colors(front, jaw, ends[1], sign)
-                at_ear = _mean_color(front, ear[:2], _LOOKED_AT_CM[1] * skull.scale)
+                at_ear = _color_around(front, ear[:2], _LOOKED_AT_CM[1] * skull.scale)
                 if at_ear.sum() > _HAIR * self._jaw_color(front, jaw[0]).sum():
                     self._sides.append((ear, neck, colors))
 
@@ -69,7 +69,7 @@ class Neck:
         """[2, 3] colors of the layer below the ear and at the edge of the neck."""
         upper, lower = (self._jaw_color(front, index) for index in jaw)
         inner = self._skull.apply(edge - [sign * _LOOKED_AT_CM[0], 0, 0])[:2]
-        neck = _mean_color(front, inner, _LOOKED_AT_CM[1] * self._skull.scale)
+        neck = _color_around(front, inner, _LOOKED_AT_CM[1] * self._skull.scale)
         # A collar instead of skin has another hue.
         is_skin = np.abs(neck / neck.sum() - lower / lower.sum()).max() < _SAME_HUE
         shade = float(np.clip(neck.sum() / lower.sum(), *_SHADE)) if is_skin else _USUAL_SHADE
@@ -78,7 +78,7 @@ class Neck:
     def _jaw_color(self, front: Image, index: int) -> NDArray[np.float64]:
         """[3] color inside the face beside a point of the jaw."""
         at = self._points[index, :2] + _WITHIN * (self._points[:, :2].mean(0) - self._points[index, :2])
-        return _mean_color(front, at, _LOOKED_AT_CM[1] * self._skull.scale)
+        return _color_around(front, at, _LOOKED_AT_CM[1] * self._skull.scale)
 
     def lay(
         self, part: Image, behind: Image | None, alpha: NDArray[np.uint8], target: NDArray[Any], left_top: NDArray[Any]
@@ -165,7 +165,7 @@ def _ends_of_edge(alpha: Array, skull: Pose, sign: float) -> NDArray[np.float64]
     return np.array([ear, neck]) if (inside >= 0).all() and (inside < alpha.shape[::-1]).all() else None
 
 
-def _mean_color(picture: Image, at: NDArray[Any], radius: float) -> NDArray[np.float64]:
+def _color_around(picture: Image, at: NDArray[Any], radius: float) -> NDArray[np.float64]:
     """[3] mean color around a place, 1 to 255."""
     size = picture.shape[1::-1]
     low = np.floor(at - radius).astype(int).clip(0, np.array(size) - 1)
