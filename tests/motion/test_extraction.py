@@ -46,7 +46,7 @@ def test_a_stream_waits_for_its_first_face(small_face: Face) -> None:
 
 @pytest.mark.parametrize("frames", [[], [None] * 5])
 def test_a_stream_without_a_face(frames: list[None]) -> None:
-    with pytest.raises(NoFaceError, match=f"no face in any of the driver's {len(frames)} frames"):
+    with pytest.raises(NoFaceError, match=rf"no face in the driver \({len(frames)} frames\)"):
         stream_motion(frames, 25.0)
 
 
