@@ -438,7 +438,7 @@ def test_more_videos_are_added_to_what_is_there(many: Callable[[Path], PrepareRe
     after = many(out)
     assert after.num_new == 2 and after.num_videos == 32 and after.num_clips > before.num_clips
     assert all((out / name).read_bytes() == data for name, data in old.items())
-    assert any("001.mp4, have changed" in note for note in after.notes)
+    assert any("changed since they were prepared: 1 video, such as 001.mp4" in note for note in after.notes)
 
 
 def test_other_settings_need_another_folder(many: Callable[[Path], PrepareReport], tmp_path: Path) -> None:
