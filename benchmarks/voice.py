@@ -67,7 +67,7 @@ def network_track(clip: SpeechClip, model: VoiceModel) -> MouthTrack:
 def loudness_at(clip: SpeechClip, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Loudness in decibels relative to full scale, and relative to the level of the speech."""
     loudness = mel.log_mel(clip.sound)[1]
-    above = loudness - mel.Level(mel.speech_level(loudness[:800]))(loudness)
+    above = loudness - mel.Level(mel.start_level(loudness))(loudness)
     at = (np.arange(len(loudness)) * mel.HOP + mel.WINDOW / 2) / mel.RATE_HZ
     return np.interp(times, at, loudness), np.interp(times, at, np.convolve(above, np.ones(7) / 7, "same"))
 

@@ -332,8 +332,9 @@ class SourceFrame:
                         how, own = quality(what), Future[Any]()
                         if how is Quality.SMALL and not self._smaller.done():
                             how = Quality.WARP
-                        is_kept = how is Quality.HALF and before is not None and self._fits(before[1], points)
-                        kept = before[0] if is_kept and before is not None else None
+                        kept = None
+                        if how is Quality.HALF and before is not None and self._fits(before[1], points):
+                            kept = before[0]
                         making = pool.submit(frame, points, how, share(what), kept, own)
                         runs = kept is None and how in (Quality.FULL, Quality.HALF)
                         before = (own, points) if runs else None

@@ -324,7 +324,7 @@ def features_of(samples: Array, start_offset_db: float = 0.0) -> Array:
     """[2 T, NUM_BANDS] features of a whole recording, padded with silence for the lookahead of the last outputs."""
     ahead = np.zeros(round(-FIRST_S * mel.RATE_HZ) + mel.WINDOW, np.float32)
     bands, loudness = mel.log_mel(np.concatenate([samples, ahead]))
-    level = mel.Level(mel.speech_level(loudness[:800]) + start_offset_db)(loudness)
+    level = mel.Level(mel.start_level(loudness) + start_offset_db)(loudness)
     return mel.features(bands, level)[: 2 * (len(level) // 2)]
 
 

@@ -218,8 +218,8 @@ def with_real_jaw(model: VoiceModel, clips: Sequence[SpeechClip]) -> VoiceModel:
     """
     ratios, means = [], []
     for clip in clips:
-        loudness = mel.log_mel(clip.sound)[1]
-        motion = SpeechMotion(_MOTION_HZ, start_db=mel.speech_level(loudness[:800]), model=model)
+        start_db = mel.start_level(mel.log_mel(clip.sound)[1])
+        motion = SpeechMotion(_MOTION_HZ, start_db=start_db, model=model)
         jaw = np.array([frame.blendshapes[_JAW_OPEN] for frame in (*motion.push(clip.sound), *motion.finish())])
         real, known = clip.at(np.arange(len(jaw)) / _MOTION_HZ)
         ratios.append(float(real[known, JAW].std()) / max(float(jaw[known].std()), _LEAST_STD))

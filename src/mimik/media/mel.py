@@ -85,6 +85,14 @@ def speech_level(loudness_db: Array) -> float:
     return float(np.quantile(heard, _LOOK_BACK_SHARE)) if len(heard) else START_DB
 
 
+_START_FRAMES = 800  # frames at the beginning of a recording, 8 s, from which its first level is taken
+
+
+def start_level(loudness_db: Array) -> float:
+    """Level of the speech at the beginning of a recording with [T] frame loudnesses in decibels."""
+    return speech_level(loudness_db[:_START_FRAMES])
+
+
 def features(bands_db: Array, level_db: Array) -> Array:
     """[T, NUM_BANDS] features for networks: bands relative to the level of the speech.
 
