@@ -243,7 +243,7 @@ def test_a_pause_is_silence_in_a_quiet_place() -> None:
 
 def test_a_pause_is_told_from_speech_in_noise() -> None:
     model = bundled_voice()
-    weights = dict(model.members[0])
+    weights = {name: value.copy() for name, value in model.members[0].items()}
     row = voice_heads._pause_row(weights, model.dilations, [clip("a", 6.0, seed=1), clip("b", 6.0, seed=2)])
     weights["head.weight"][PAUSE], weights["head.bias"][PAUSE] = row[:-1], row[-1]
     other, rng = clip("c", 6.0, seed=3), np.random.default_rng(9)
