@@ -182,6 +182,11 @@ def test_the_file_that_ships(tmp_path: Path) -> None:
     assert len(model.tensors["scale.rise"]) == len(CHANNELS)
 
 
+def test_the_shared_network_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        bundled_voice().tensors["scale.spread"][0] = 1
+
+
 def test_files_that_are_something_else(tmp_path: Path) -> None:
     text = tmp_path / "text.safetensors"
     text.write_text("hello")

@@ -101,6 +101,8 @@ class VoiceModel:
                 if metadata.get("format") != FORMAT:
                     raise ValueError(f"its format is {metadata.get('format')!r}")
                 tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
+            for value in tensors.values():
+                value.setflags(write=False)  # bundled_voice is shared
             record = json.loads(metadata["record"])
             model = cls(tensors, record)
             LipPredictor(model)(np.zeros((STACK, mel.NUM_BANDS), np.float32))
