@@ -16,6 +16,7 @@ from types import CodeType
 import pytest
 
 import mimik
+from synthetic_shards import write_shards
 
 SOURCE = Path(mimik.__file__).parent
 
@@ -137,6 +138,7 @@ TRAINING_LINES = (
     "train --data shards --out run --content magic",
     "train --data shards --out run --init missing.safetensors",
     "train --data shards --out shards",
+    "train --data alone --out run",
     "evaluate --data missing -o report",
     "evaluate --data empty -o report",
     "evaluate --data shards -o report --models magic",
@@ -173,8 +175,9 @@ def test_help_and_a_wrong_line_load_nothing_that_computes(tmp_path: Path) -> Non
     One process runs all lines, so modules loaded by one line remain for the next.
     """
     (tmp_path / "photo.jpg").write_bytes(b"not looked into")
-    for name in ("empty", "shards", "tracks"):
+    for name in ("alone", "empty", "shards", "tracks"):
         (tmp_path / name).mkdir()
+    write_shards(tmp_path / "alone", (12, 12))  # of one person
     (tmp_path / "tracks/a.npz").write_text("not looked into")
     (tmp_path / "shards/index.jsonl").write_text("not looked into")
     command = [sys.executable, "-c", RUN_LINES, json.dumps([*LINES, *TRAINING_LINES])]
@@ -185,7 +188,7 @@ def test_help_and_a_wrong_line_load_nothing_that_computes(tmp_path: Path) -> Non
         assert (code or 0) == (0 if "--help" in line else 2), (line, done.stderr)
         assert {"openvino", "torch", "scipy", "gradio"}.isdisjoint(loaded), line
         assert line in TRAINING_LINES or {"numpy", "cv2", "av", "PIL"}.isdisjoint(loaded), line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "photo.jpg", "shards", "tracks"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "empty", "photo.jpg", "shards", "tracks"]
 
 
 def test_no_file_is_too_long_to_read() -> None:

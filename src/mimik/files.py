@@ -139,10 +139,14 @@ def can_write_in(folder: Path) -> bool:
         return False
 
 
-def check_folder(option: str, folder: Path) -> None:
+def check_folder(option: str, folder: Path, *, mark: str | None = None, of: str = "") -> None:
     """Check, before any work, that a folder can be created and written to.
 
-    Args: option: that names it, for the message; folder: need not exist, nor its parents.
+    Args:
+        option: that names it, for the message.
+        folder: need not exist, nor its parents.
+        mark: name of a file in every folder of this kind; one without it that holds other files is rejected.
+        of: this kind of folder, for the message.
 
     Raises:
         InputError: if it is not possible.
@@ -152,6 +156,10 @@ def check_folder(option: str, folder: Path) -> None:
         raise InputError(f"{option} {folder}: {first_there} is not a folder; use another name.")
     if not can_write_in(first_there):
         raise InputError(f"{option} {folder}: {first_there} is not writable; use another folder.")
+    if mark is None or not folder.is_dir() or (folder / mark).exists():
+        return
+    if any(path.name[0] != "." for path in folder.iterdir()):
+        raise InputError(f"{option} {folder}: contains other files; use a new folder, or that of {of}.")
 
 
 def check_file(option: str, path: Path, *, force: bool, others: Sequence[Path] = ()) -> None:

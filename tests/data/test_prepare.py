@@ -464,7 +464,7 @@ def test_a_damaged_folder_is_not_continued(many: Callable[[Path], PrepareReport]
     with pytest.raises(InputError, match=r"shorter than state\.json says"):
         many(out)
     (out / "config.json").unlink()
-    with pytest.raises(InputError, match=r"without config\.json"):
+    with pytest.raises(InputError, match="contains other files"):
         many(out)
 
 
@@ -640,8 +640,11 @@ def test_inputs_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--workers -1"):
         prepare(a, out, people="clip", num_workers=-1)
     assert not out.exists()
-    with pytest.raises(InputError, match="is not writable"):
+    with pytest.raises(InputError, match="is not a folder"):
         prepare(a, tmp_path / "a" / "x.mp4" / "out", people="clip", num_workers=0)
+    with pytest.raises(InputError, match="contains other files; use a new folder, or that of shards to continue"):
+        prepare(a, tmp_path / "c", people="clip", num_workers=0)
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["y.txt"]
 
 
 def test_ray_that_is_missing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

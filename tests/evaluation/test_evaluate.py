@@ -337,8 +337,8 @@ def test_a_new_model_or_number_is_measured_alone(
             made.append(len(photos))
             return super().prepare(np.full_like(photos, 128), points)
 
-    monkeypatch.setattr(models, "Gray", Gray, raising=False)
-    monkeypatch.setitem(settings.WITHOUT_NETWORK, "gray", "Gray")
+    monkeypatch.setitem(models._WITHOUT_NETWORK, "gray", Gray)
+    monkeypatch.setattr(settings, "WITHOUT_NETWORK", (*settings.WITHOUT_NETWORK, "gray"))
     config = EvaluateConfig(models=("copy", "gray"), shots=(1,), holdout=9, size=128)
     results = evaluate.evaluate(shards, report[0], config)
     gray = means(results, FIRST, "gray")

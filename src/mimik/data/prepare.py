@@ -35,9 +35,10 @@ from mimik.data.preparation.clips import prepare_video
 from mimik.data.preparation.duplicates import Fingerprints
 from mimik.data.preparation.overview import PrepareReport, contact_sheet, dataset_card, frontal_frames
 from mimik.data.preparation.settings import SOURCE_SUFFIXES, Clip, PrepareConfig, Reason, Rejection, VideoResult
-from mimik.data.preparation.shard_folder import UNKNOWN_PERSON, ShardFolder, read_records, write_synced
+from mimik.data.preparation.shard_folder import CONFIG_NAME, UNKNOWN_PERSON, ShardFolder, read_records, write_synced
 from mimik.data.preparation.sources import Embed, Source, choose_people, cluster_people, find_sources
 from mimik.face.landmarks import process_landmarker
+from mimik.files import check_folder
 from mimik.provenance.credentials import Credentials
 from mimik.provenance.manifests import Claim
 from mimik.provenance.sealing import seal
@@ -141,6 +142,7 @@ def prepare(
     """
     config = config or PrepareConfig()
     start = time.perf_counter()
+    check_folder("-o", out, mark=CONFIG_NAME, of="shards to continue")
     sources, people, said = choose_people(find_sources(inputs, skip=out, suffixes=SOURCE_SUFFIXES), people, manifest)
     log.info("%s", said)
     if people == "cluster" and embed is None:

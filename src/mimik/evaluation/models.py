@@ -1,7 +1,7 @@
 """Models of the evaluation: the warp, releases, avatars, fine-tuning per clip, and oracles at both ends.
 
-To add a kind, write a class with `prepare`, and name it in settings.WITHOUT_NETWORK, or in load_model and
-settings.check_model_name.
+To add a kind, write a class with `prepare`, and name it in _WITHOUT_NETWORK and settings.WITHOUT_NETWORK, or in
+load_model and settings.check_model_name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from mimik.arrays import Array
 from mimik.config import AVATAR_SUFFIX, MODEL_SUFFIX, PRESETS, ModelError
-from mimik.evaluation.settings import TRUTH, WITHOUT_NETWORK, check_model_name
+from mimik.evaluation.settings import TRUTH, check_model_name
 from mimik.face.landmarks import Image
 from mimik.inference.avatar_file import read_avatar
 from mimik.inference.runtime import Network
@@ -191,6 +191,9 @@ class WarpedPerson(_Copied):
         return painter.paint(flow, points)
 
 
+_WITHOUT_NETWORK: dict[str, Callable[[], Model]] = {"copy": Copy, "geometry": Geometry}  # settings.WITHOUT_NETWORK
+
+
 def load_model(name: str) -> Model | None:
     """The model of a name of --models, except lessons; None for the truth. Raises ModelError if it does not exist."""
     check_model_name(name)
@@ -200,8 +203,7 @@ def load_model(name: str) -> Model | None:
         return Known(Path(name))
     if name == "texture" or name.lower().endswith(MODEL_SUFFIX):
         return Trained(_release(name, name))
-    model: Model = globals()[WITHOUT_NETWORK[name]]()
-    return model
+    return _WITHOUT_NETWORK[name]()
 
 
 def _release(model: str, name: str) -> Path:

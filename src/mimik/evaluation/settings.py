@@ -26,7 +26,7 @@ from mimik.media.formats import PHOTO_SUFFIXES
 
 REPORT_MARK = "evaluation.json"  # file in every report
 TRUTH = "truth"  # the real frames, measured in the same way; must be perfect
-WITHOUT_NETWORK = {"copy": "Copy", "geometry": "Geometry"}  # classes of evaluation.models
+WITHOUT_NETWORK = ("copy", "geometry")
 LESSONS = ("learn", "scratch")  # prefixes of MODEL: fine-tuned per clip, from its weights; from random weights
 
 
@@ -169,9 +169,7 @@ def check_evaluation(data: str | Path, out: Path, config: EvaluateConfig, *, por
                 f"{', '.join(MODELS)}."
             )
         portraits_in(portraits)
-    check_folder("-o", out)
-    if out.is_dir() and not (out / REPORT_MARK).exists() and any(out.iterdir()):
-        raise InputError(f"-o {out}: contains other files; use a new folder, or that of a report.")
+    check_folder("-o", out, mark=REPORT_MARK, of="a report")
     if not out.parent.is_dir():
         raise InputError(f"-o {out}: the folder {out.parent} does not exist; create it first.")
     folder = Path(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from mimik.config import (
     Preset,
     check_options,
 )
-from mimik.data.index import check_index
+from mimik.data.index import ClipInfo, check_index, is_url, read_index, split_people
 from mimik.files import check_folder
 from mimik.inference.device import resolved_device
 from mimik.media import formats
@@ -32,6 +33,7 @@ LOADERS = ("auto", "device", "workers")
 MAX_SHOTS = 300  # frames of a video
 RUN_MARK = ".train.lock"  # file in every run folder; locked by its run
 
+_HELD_OUT = 0.05  # share of the people, without --val
 _EPOCHS = {"ft": 75, "ff": 150}  # paper
 _SEED = Option("Random seed.", "N", range=(0, 2**31), hint="equal seeds give equal results")
 _PRESET_NAMES = ", ".join(PRESETS)
@@ -158,9 +160,7 @@ class TrainArguments:
     def check_files(self) -> None:
         """Check, without loading torch, the options, files and folders of a run. Raises InputError."""
         self.resolved()
-        check_folder("--out", self.out)
-        if self.out.is_dir() and any(self.out.iterdir()) and not (self.out / RUN_MARK).exists():
-            raise InputError(f"--out {self.out}: contains other files; use a new folder, or that of a run to resume.")
+        check_folder("--out", self.out, mark=RUN_MARK, of="a run to resume")
         for source in (self.data, self.val):
             if source is not None:
                 check_index(source)
@@ -170,6 +170,21 @@ class TrainArguments:
             check_release(self.init)
         if self.device == "cuda":
             resolved_device(self.device)
+        if not any(source is not None and is_url(source) for source in (self.data, self.val)):
+            _ = self.clips
+
+    @functools.cached_property
+    def clips(self) -> tuple[list[ClipInfo], list[ClipInfo]]:
+        """The clips to train on and those to validate on, of other people.
+
+        Raises InputError if an index is missing or invalid, or --data shows one person and there is no --val.
+        """
+        index = read_index(self.data)
+        if self.val is not None:
+            return index, read_index(self.val)
+        if len({clip.person for clip in index}) < 2:
+            raise InputError(f"--data {self.data}: shows one person, so nobody can be held out; pass --val.")
+        return split_people(index, _HELD_OUT)
 
 
 def _parse_content(text: str, known: Mapping[str, float]) -> dict[str, float]:

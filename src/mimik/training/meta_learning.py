@@ -33,7 +33,7 @@ from torch.utils.data import default_collate
 from mimik.config import VERSION, InputError, options_of
 from mimik.data.augmentation import Augmentation
 from mimik.data.episodes import Batch, Episodes, each_tensor
-from mimik.data.index import ClipInfo, read_index, split_people
+from mimik.data.index import ClipInfo
 from mimik.data.loading import loader
 from mimik.data.on_device.batches import REUSE, DeviceCorpus, DeviceLoader
 from mimik.data.store import ClipStore
@@ -51,7 +51,6 @@ log = logging.getLogger(__name__)
 RELEASE_NAME = "model.safetensors"
 SETTINGS_NAME = "settings.json"
 _LOCK_WAIT_S = 20.0  # time in which a process notices that another one has ended
-_HELD_OUT = 0.05  # share of the people, without --val
 _VALIDATION_EPISODES = 48
 _VALIDATION_SEED = 20190520  # other frames than in training, the same in every run
 _COLLAPSED_EMBEDDING = 0.05  # share of E's outputs that differ between people, below which a warning is logged
@@ -118,7 +117,7 @@ class _Run:
             raise InputError("--fsdp: there is only one process; start more with torchrun.")
         if train.batch_size % world.size:
             raise InputError(f"--batch {train.batch_size}: use a multiple of the {world.size} processes.")
-        self.index, self.held_out = self._indices()
+        self.index, self.held_out = arguments.clips
         self.fingerprint = _fingerprint(self.index)
         self.lock, state = self._lock_and_load()
         if state is not None:
@@ -159,14 +158,6 @@ class _Run:
             self._write_settings()
 
     # Before the first step.
-
-    def _indices(self) -> tuple[list[ClipInfo], list[ClipInfo]]:
-        index = read_index(self.arguments.data)
-        if self.arguments.val is not None:
-            return index, read_index(self.arguments.val)
-        if len({clip.person for clip in index}) < 2:
-            raise InputError(f"--data {self.arguments.data}: shows one person, so nobody can be held out; pass --val.")
-        return split_people(index, _HELD_OUT)
 
     def _lock_and_load(self) -> tuple[IO[str] | None, dict[str, Any] | None]:
         """Locks the run folder; returns the lock and the newest state on any machine.

@@ -18,7 +18,7 @@ from mimik.app.cli.options import Cluster, Force, JsonReport, output, write_json
 from mimik.app.cli.progress import ONE_BAR, Display, log_shown
 from mimik.config import AVATAR_SUFFIX, InputError, counted, extra
 from mimik.data.preparation.settings import PrepareConfig
-from mimik.files import check_file, check_folder
+from mimik.files import check_file
 from mimik.inference.device import resolved_device
 from mimik.training.arguments import LearnArguments, TrainArguments, files_in
 
@@ -50,7 +50,6 @@ def prepare_command(
 
     if json_report is not None:
         check_file("--json", json_report, force=force, others=[])
-    check_folder("-o", out)
     with Display("videos").shown() as bar:
 
         def show(state: prepare.PrepareProgress) -> None:
@@ -127,10 +126,8 @@ def learn_command(
         files_in(photo)
     if arguments.device == "cuda":
         resolved_device(arguments.device)
-    from mimik.face.landmarks import Landmarker
-    from mimik.training.photos import Deadline, read_photos
+    from mimik.app.learning import learn_files
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for train
     with Display("steps", "loading", bar=ONE_BAR).shown() as bar:
 
         def preparing(what: str, done: int, total: int | None) -> None:
@@ -139,18 +136,7 @@ def learn_command(
         def show(point: Any, step: int, ends: int) -> None:
             bar.show("learning", step, ends, f"score {point.score:.3f}")
 
-        read = read_photos(
-            photos,
-            Landmarker(),
-            face=arguments.face,
-            shots=arguments.shots,
-            deadline=Deadline.after(arguments.max_seconds, began_s),
-            progress=preparing,
-        )
-        preparing("loading", 0, None)
-        with extra("learn", "train"):
-            from mimik.training import fine_tuning
-        outcome = fine_tuning.learn(read, out, arguments, progress=show, preparing=preparing, began_s=began_s)
+        outcome = learn_files(photos, out, arguments, progress=show, preparing=preparing, began_s=began_s)
     print_notes(*outcome.notes)
     print_table(_curve_table(outcome))
     print_line(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +13,14 @@ import cv2
 from mimik.animation.avatar import Avatar
 from mimik.animation.edit import Editor
 from mimik.animation.sliders import Edit
+from mimik.app.learning import learn_files
 from mimik.app.web.jobs import check_photos
 from mimik.app.web.parts import news_of
 from mimik.app.web.sessions import Job, Limits, StoppedError
-from mimik.config import AVATAR_SUFFIX, AnimateConfig, counted, extra
-from mimik.face.landmarks import Image, Landmarker
+from mimik.config import AVATAR_SUFFIX, AnimateConfig, counted
+from mimik.face.landmarks import Image
 from mimik.provenance.marking import Marker
-from mimik.training.photos import Deadline, read_photos
+from mimik.training.arguments import LearnArguments
 
 _RESULT_PX = 512
 _EDIT = Edit(smile=0.3, mouth=0.4, yaw=14.0)  # shows teeth and the side of the face, hidden in a neutral photo
@@ -49,9 +49,7 @@ def learning(
         StoppedError: if the visitor stopped it.
     """
     given = check_photos(photos, limits, " of the same person")
-    with extra("Learning", "train"):
-        from mimik.training import fine_tuning
-    arguments = fine_tuning.LearnArguments(model=model, max_seconds=max_seconds)
+    arguments = LearnArguments(model=model, max_seconds=max_seconds)
     paths = [Path(one) for one in given]
     out = job.session.new(f"{paths[0].stem}{AVATAR_SUFFIX}")
     has_left = threading.Event()
@@ -80,10 +78,7 @@ def learning(
             tell(Learned(share, f"Learning, step {done}: {so_far}", list(curve)))
 
         with job.running():
-            began_s = time.monotonic()
-            deadline = Deadline.after(max_seconds, began_s)
-            read = read_photos(paths, Landmarker(), deadline=deadline, progress=preparing)
-            return fine_tuning.learn(read, out, arguments, progress=step, preparing=preparing, began_s=began_s)
+            return learn_files(paths, out, arguments, progress=step, preparing=preparing)
 
     what = "the photo" if len(paths) == 1 else f"the {len(paths)} photos"
     yield Learned(0.0, f"Finding the face in {what} and loading the networks")

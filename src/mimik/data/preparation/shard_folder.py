@@ -19,6 +19,7 @@ from mimik.files import DRAFT_SUFFIX, atomic_write, hold
 UNKNOWN_PERSON = (
     "unknown"  # the person until clustering; as long as the names that it gives, so lines keep their length
 )
+CONFIG_NAME = "config.json"  # in every folder of shards
 _COMMIT_S = 2.0
 
 
@@ -101,10 +102,8 @@ class ShardFolder:
         return self.folder / f"clips-{self._shard:06d}.{suffix}"
 
     def _check_config(self, config: Mapping[str, Any]) -> None:
-        path = self.folder / "config.json"
+        path = self.folder / CONFIG_NAME
         if not path.exists():
-            if any(self.folder.glob("clips-*")) or (self.folder / "index.jsonl").exists():
-                raise InputError(f"-o {self.folder}: contains shards without config.json; use an empty or new folder.")
             write_synced(path, json.dumps(config, indent=2).encode() + b"\n")
             return
         try:

@@ -1,0 +1,32 @@
+"""mimik.app.learning: the one way from photos to an avatar."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimik.app import learning
+from mimik.config import InputError
+from mimik.training.arguments import LearnArguments
+
+
+def test_photos_are_read_before_torch_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "mimik.training.fine_tuning", None)  # an import fails
+    steps: list[Any] = []
+    (tmp_path / "text.jpg").write_text("no picture")
+    monkeypatch.setattr(learning, "read_photos", lambda *_, **options: steps.append(options) or [])
+    with pytest.raises(InputError, match=r"learn needs mimik\.training\.fine_tuning"):
+        learning.learn_files(
+            [tmp_path / "text.jpg"],
+            tmp_path / "a.avatar",
+            LearnArguments(face=2, shots=3, max_seconds=60),
+            progress=print,
+            preparing=lambda *_: None,
+            began_s=time.monotonic() - 50,
+        )
+    (options,) = steps
+    assert (options["face"], options["shots"]) == (2, 3)
+    assert 5 < options["deadline"].left_s <= 10
