@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -248,6 +249,26 @@ def test_points_do_not_depend_on_the_size(
     found = landmarker.detect(cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=method))
     assert len(found) == 1
     assert distance_px(found[0].points / factor, portrait_face.points) < 0.015 * portrait_face.width_px
+
+
+WITHOUT_HALF_PRECISION = """
+import sys
+import numpy as np
+from mimik.face.landmarks import Landmarker
+from mimik.media import video
+
+np.save(sys.argv[2], Landmarker().detect(video.read_image(sys.argv[1]))[0].points)
+"""
+
+
+def test_half_precision_moves_points_by_a_fraction_of_a_pixel(
+    portrait_path: Path, portrait_face: Face, tmp_path: Path
+) -> None:
+    env = {**os.environ, "MIMIK_DATA": str(tmp_path), "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}  # without AVX512-FP16
+    command = [sys.executable, "-c", WITHOUT_HALF_PRECISION, str(portrait_path), str(tmp_path / "out.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert distance_px(np.load(tmp_path / "out.npy"), portrait_face.points) < 0.003 * portrait_face.width_px
 
 
 def test_points_move_with_the_picture(landmarker: Landmarker, portrait: Image, portrait_face: Face) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mimik.arrays import Array, Image, ramp
 from mimik.config import NoFaceError, counted
-from mimik.face.openvino_core import compiled_once, inference_core
+from mimik.face.openvino_core import capabilities, compiled_once, inference_core
 from mimik.files import asset
 from mimik.pipeline import run_in_thread
 
@@ -93,6 +93,7 @@ _BLENDSHAPE_POINTS += [475, 476, 477]
 _DETECTOR_PX = 128
 IPD_MM = 62.0  # adults' mean interpupillary distance (Dodgson 2004: 63), the scale of sizes in millimeters
 LANDMARKER_VIEW_PX = 256  # side of the mesh network's input
+_MESH = "face_landmarks_detector"
 _ROI_SCALE = 1.5  # side of the mesh network's view, relative to the face's box
 _MIN_DETECTION = 0.5
 _MIN_PRESENCE = 0.5
@@ -276,13 +277,15 @@ class Landmarker:
     """Detects faces in pictures, and tracks a face from the previous video frame."""
 
     def __init__(self, num_threads: int = 1) -> None:
-        options = {
-            "INFERENCE_NUM_THREADS": num_threads,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
+        # In half precision where the processor has it, the mesh takes 2/3 of the time. On six clips of the training
+        # set, points differ by 0.14 px (RMS) of a face 170 px wide, and their jitter is the same; bfloat16 raises that
+        # of the lips by half.
+        precision = {_MESH: "f16" if "FP16" in capabilities() else "f32"}
 
         def load(name: str, content: bytes) -> Any:
+            options = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY"}
+            options["INFERENCE_PRECISION_HINT"] = precision.get(name, "f32")
+
             def read() -> Any:
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder, f"{name}.tflite")  # OpenVINO reads tflite models from files only
@@ -299,7 +302,7 @@ class Landmarker:
         with landmarker_bundle() as bundle:
             self._mesh, self._detector, self._blendshapes = (
                 run_in_thread(functools.partial(load, name, bundle.read(f"{name}.tflite")))
-                for name in ("face_landmarks_detector", "face_detector", "face_blendshapes")
+                for name in (_MESH, "face_detector", "face_blendshapes")
             )
         self._anchors = _anchors()
 
