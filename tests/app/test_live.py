@@ -11,6 +11,7 @@ import threading
 import time
 import types
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,10 @@ def call(avatar: Avatar) -> Call:
 def seen(monkeypatch: pytest.MonkeyPatch, driver_faces: list[Face | None]) -> None:
     """Replaces tracking, which has separate tests: the first pixel of a "frame" is the index of its face."""
 
-    def track(self: Tracker, image: np.ndarray) -> Face | None:
+    def track(self: Tracker, image: np.ndarray, *, blendshapes: bool) -> Face | None:
         number = int(image[0, 0, 0])
-        return None if number == 255 else driver_faces[number]
+        face = None if number == 255 else driver_faces[number]
+        return face if face is None or blendshapes else replace(face, blendshapes=np.full(52, np.nan, np.float32))
 
     monkeypatch.setattr(Tracker, "track", track)
     monkeypatch.setattr(call_module, "IDLE_AFTER_S", math.inf)  # a driver may be slow; tested in test_live_sound
@@ -127,6 +129,23 @@ def test_the_first_frame_moves_the_person_already_and_no_later_one_jumps(avatar:
     assert max(steps) < 0.01 * avatar.face.width_px
     # At rest the person is as in the photo once the neutral face is known.
     assert np.abs(points[-1][:, :2] - avatar.face.points[:, :2]).mean() < 0.01 * avatar.face.width_px
+
+
+@pytest.mark.usefixtures("seen")
+def test_blendshapes_are_computed_only_where_the_neutral_face_is_sought(avatar: Avatar):
+    follower = Follower(avatar.source_frame(CONFIG), avatar.landmarker, smooth=0.0)
+    at = iter(np.arange(1000) / FPS)
+
+    def has_blendshapes() -> bool:
+        points, face = follower(frame(REST[0]), next(at), Controls())
+        assert np.isfinite(points).all()
+        return bool(np.isfinite(face.blendshapes).all())
+
+    assert has_blendshapes()
+    assert not [has_blendshapes() for _ in range(60)][-1]
+    follower.calibrate()
+    assert has_blendshapes()
+    assert not [has_blendshapes() for _ in range(60)][-1]
 
 
 @pytest.mark.usefixtures("seen")
@@ -347,7 +366,7 @@ def test_no_more_frames_are_worked_on_than_there_are_cores(call: Call, monkeypat
     "where, what", [(Tracker, "track"), (SourceFrame, "flow"), (SourceFrame, "prepared"), (SourceFrame, "finish")]
 )
 def test_what_breaks_in_a_thread_is_reported(call: Call, monkeypatch: pytest.MonkeyPatch, where: type, what: str):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("broken")
 
     monkeypatch.setattr(where, what, fail)

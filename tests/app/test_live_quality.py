@@ -232,7 +232,7 @@ def slow_call(avatar: Avatar, driver_faces: list[Face], monkeypatch: pytest.Monk
     """A call whose frames take 0.2 s, whoever drives."""
     call = Call(avatar, CONFIG)
     monkeypatch.setattr(SourceFrame, "finish", lambda self, *_: (time.sleep(0.2), self.picture)[1])
-    monkeypatch.setattr(Tracker, "track", lambda self, image: driver_faces[0])
+    monkeypatch.setattr(Tracker, "track", lambda self, image, **_: driver_faces[0])
     return call
 
 
@@ -257,7 +257,7 @@ def test_a_call_steps_gradually_to_a_picture_without_the_network(
     call, shares = Call(avatar, CONFIG), []
     call._fade = NetworkFade(tuple(Quality))  # as a model with a network has
     monkeypatch.setattr(SourceFrame, "qualities", tuple(Quality))
-    monkeypatch.setattr(Tracker, "track", lambda self, image: driver_faces[len(shares) % len(driver_faces)])
+    monkeypatch.setattr(Tracker, "track", lambda self, image, **_: driver_faces[len(shares) % len(driver_faces)])
     original = SourceFrame.prepared
     monkeypatch.setattr(SourceFrame, "prepared", lambda self, *args: (shares.append(args[3]), original(self, *args))[1])
     with call:

@@ -167,7 +167,7 @@ def frames_of(call: Call, faces: list[int | None]) -> list[np.ndarray]:
 def test_without_a_face_the_person_waits_and_comes_back(
     avatar: Avatar, monkeypatch: pytest.MonkeyPatch, driver_faces: list
 ) -> None:
-    monkeypatch.setattr(Tracker, "track", lambda self, image: None if image[0, 0, 0] == 255 else driver_faces[0])
+    monkeypatch.setattr(Tracker, "track", lambda self, image, **_: None if image[0, 0, 0] == 255 else driver_faces[0])
     call = Call(avatar, CONFIG)
     points = frames_of(call, [0] * 50 + [None] * 150 + [0] * 30)
     steps = np.array([np.abs(b - a).max() for a, b in itertools.pairwise(points[2:])])

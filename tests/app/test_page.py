@@ -235,10 +235,10 @@ def test_a_page_that_reads_nothing_does_not_fill_the_memory(call: Call):
     controls = connections._ControlChannel(held, "", types.SimpleNamespace(sending_ms=0.0))
     controls._channel = channel = UnreadChannel()
     for number in range(5000):
-        controls._send({"shown": number, "face": [500] * 100})
+        controls._send({"ms": number, "face": [500] * 100})
     assert 0 < channel.bufferedAmount <= connections._MAX_UNREAD + 1000
     channel.sent.clear()  # it reads again
-    controls._send({"shown": 1})
+    controls._send({"ms": 1})
     assert channel.sent
 
 
@@ -491,7 +491,7 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
     tab.click("#calibrate")
     tab.wait_for_function("document.getElementById('calibrate').textContent.startsWith('Look neutral')")
 
-    # The microphone drives instead, and its sound is sent back with the picture.
+    # The microphone drives instead, and its sound is sent back.
     tab.select_option("#driver", "microphone")
     shown: list[Any] = []
     forget = call.on_shown(shown.append)
@@ -501,7 +501,10 @@ def test_a_call_in_a_browser(call: Call, opened: tuple, tmp_path: Path, landmark
         tab.wait_for_timeout(50)
     forget()
     assert any(one.is_spoken for one in shown)
-    assert tab.evaluate("document.getElementById('person').srcObject.getAudioTracks().length") == 1
+    received = "(one) => one.type === 'inbound-rtp' && one.kind === 'audio' && one.packetsReceived > 0"
+    tab.wait_for_function(f"async () => [...(await connection.getStats()).values()].some({received})")
+    # This page would only mute it; the page for OBS plays it.
+    assert tab.evaluate("document.getElementById('person').srcObject.getAudioTracks().length") == 0
     tab.select_option("#driver", "camera")
     tab.wait_for_selector("#lines[data-face=seen]")
 

@@ -369,12 +369,10 @@ class _ControlChannel:
 
     def _send_face(self, shown: Shown) -> None:
         now = time.perf_counter()
-        server_ms = 1000 * (now - shown.at_s) + self._viewer.sending_ms
-        message: dict[str, Any] = {"shown": shown.number, "ms": round(server_ms, 1)}
         if shown.number % 2 == 0:  # every second frame suffices for the landmark overlay
+            server_ms = 1000 * (now - shown.at_s) + self._viewer.sending_ms
             points = None if shown.face is None else np.round(shown.face[_POINTS] * 1000).astype(int).ravel().tolist()
-            message["face"] = points
-        self._send(message)
+            self._send({"ms": round(server_ms, 1), "face": points})
         if now - self._state_sent_s > 0.5:
             self._state_sent_s = now
             self._send_state()

@@ -101,7 +101,11 @@ class Follower:
         dt = 1 / 30 if self._last_s is None else float(np.clip(at_s - self._last_s, 1e-3, MAX_STEP_S))
         self._last_s = at_s
         self._width = image.shape[1]
-        found = self._tracker.track(image)
+        if self._is_requested.is_set():
+            self._is_requested.clear()
+            self._collected, self._collected_s, self._duration_s = [], 0.0, _REQUESTED_S
+        # Only the neutral face is estimated from blendshapes.
+        found = self._tracker.track(image, blendshapes=self._collected is not None)
         before, self._controls = self._controls, controls
         if self._retarget is not None and controls.mirror != before.mirror:
             self._blend_to(_Neutral.from_frames([self._mirrored(one) for one in self._rest]))
@@ -123,9 +127,6 @@ class Follower:
         return mirrored_face(face, self._width) if self._controls.mirror else face
 
     def _collect(self, face: Face, dt: float) -> None:
-        if self._is_requested.is_set():
-            self._is_requested.clear()
-            self._collected, self._collected_s, self._duration_s = [], 0.0, _REQUESTED_S
         if self._retarget is None:
             self._rest = [face]
             self._retarget = _FaceRetarget(_Neutral.from_frame(self._mirrored(face)), self._portrait, self._smooth)

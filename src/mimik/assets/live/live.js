@@ -12,8 +12,9 @@ let microphone = null;
 let driver = "camera";
 let lines = null;
 let serverMs = null;
-let shownSince = [];  // times at which frames were presented
+let shown = [];  // times in the last two seconds, with the number of frames presented until then
 let downMs = [];  // time from a frame's arrival in the browser to its presentation
+const LOOK_MS = 200;
 let retry = null;
 let beyondLoopback = false;  // Firefox does not connect to loopback addresses
 const CONNECT_MS = 6000;
@@ -54,13 +55,14 @@ async function connect() {
   if (connection) connection.close();
   const peer = (connection = new RTCPeerConnection({ iceServers: [] }));
   peer.ontrack = (event) => {
+    if (role === "camera" && event.track.kind === "audio") return;  // it would be muted
     // No jitter buffer: show the newest frame at once.
     event.receiver.jitterBufferTarget = 0;
     event.receiver.playoutDelayHint = 0;
-    const shown = person.srcObject || new MediaStream();
-    for (const old of shown.getTracks()) if (old.kind === event.track.kind) shown.removeTrack(old);
-    shown.addTrack(event.track);
-    person.srcObject = shown;
+    const stream = person.srcObject || new MediaStream();
+    for (const old of stream.getTracks()) if (old.kind === event.track.kind) stream.removeTrack(old);
+    stream.addTrack(event.track);
+    person.srcObject = stream;
     if (!person.muted) playAloud();
   };
   peer.onconnectionstatechange = () => {
@@ -122,14 +124,14 @@ async function tryToConnect() {
   }
 }
 
-// Latency and frame rate of the video.
+// Latency and frame rate of the video. A callback for every frame would let the browser lay out the page as often.
 
 function watch() {
   if (!("requestVideoFrameCallback" in HTMLVideoElement.prototype)) return;
   const seen = (now, about) => {
-    shownSince.push(now);
+    shown.push({ at: now, frames: about.presentedFrames });
     if (about.receiveTime) downMs.push(about.expectedDisplayTime - about.receiveTime);
-    person.requestVideoFrameCallback(seen);
+    setTimeout(() => person.requestVideoFrameCallback(seen), LOOK_MS);
   };
   person.requestVideoFrameCallback(seen);
 }
@@ -139,8 +141,9 @@ const median = (values) => values.slice().sort((a, b) => a - b)[Math.floor(value
 let before = null;
 async function measure() {
   const now = performance.now();
-  shownSince = shownSince.filter((at) => now - at < 2000);
-  const fps = shownSince.length > 1 ? (shownSince.length - 1) / ((shownSince.at(-1) - shownSince[0]) / 1000) : 0;
+  shown = shown.filter((one) => now - one.at < 2000);
+  const first = shown[0], last = shown.at(-1);
+  const fps = shown.length > 1 ? (1000 * (last.frames - first.frames)) / (last.at - first.at) : 0;
   if (!by("fps")) return;
   by("fps").textContent = fps.toFixed(0);
   if (!connection || !channel || serverMs === null || !downMs.length) return;
