@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_files import BLUE, RED, SKIN, corners, first, flat, gray_of, indices, make_video, refused
+from media_files import BLUE, RED, SKIN, corners, first, flat, gray_of, indices, make_clip, make_video, refused
 from PIL import Image
 
 from mimik.media import containers, reading, video
@@ -367,5 +367,17 @@ def test_of_a_truncated_file_the_readable_share_is_reported(tmp_path, caplog):
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 5])
     read = len(list(video.read_frames(cut)))
     assert 20 < read < 60
+    said = [record.getMessage() for record in caplog.records if "could be read" in record.getMessage()]
+    assert said == [f"cut.mkv is cut off or damaged: only {read} % of it could be read, {read / 25:.1f} of 4.0 seconds"]
+
+
+def test_a_truncated_matroska_file_with_sound_is_reported(tmp_path, caplog):
+    whole = make_clip(tmp_path / "a.mkv", num_frames=100, audio_start_s=3.0)  # the sound ends 3 s after the picture
+    assert video.probe(whole).num_frames == 100  # 175 by the duration of the file
+    assert len(list(video.read_frames(whole))) == 100 and not caplog.records
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 6])
+    read = len(list(video.read_frames(cut)))
+    assert 10 < read < 90
     said = [record.getMessage() for record in caplog.records if "could be read" in record.getMessage()]
     assert said == [f"cut.mkv is cut off or damaged: only {read} % of it could be read, {read / 25:.1f} of 4.0 seconds"]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -33,7 +34,7 @@ import mimik
 from conftest import write_clip
 from mimik.config import InputError, MediaError
 from mimik.media import video
-from mimik.provenance import verifying, watermark
+from mimik.provenance import sealing, verifying, watermark
 from mimik.provenance.credentials import _PIXEL, Credentials
 from mimik.provenance.formats import RECIPE_LABEL, SOURCES_LABEL, c2pa_context
 from mimik.provenance.manifests import Claim, Ingredient
@@ -664,6 +665,17 @@ def test_a_full_disk_error_names_the_requested_file(work: Path, name: str, monke
         seal(out, Claim(out.name, "none", ())) as draft,
     ):
         raise MediaError(f"{draft.path} cannot be written (No space left on device)")
+    assert list(work.iterdir()) == []
+
+
+def test_a_disk_that_is_full_while_signing_is_named(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = replace(claim(), model="none")
+    monkeypatch.setattr(sealing.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5))
+    with (
+        pytest.raises(MediaError, match=f"^{work / 'a.png'} cannot be written \\(No space left on device\\)"),
+        seal(work / "a.png", drawing) as draft,
+    ):
+        draft.path.write_bytes(b"no picture")  # the library fails, as on a full disk
     assert list(work.iterdir()) == []
 
 

@@ -223,7 +223,7 @@ class Episodes(Dataset[Batch]):
             store: of the clips; its size is the size of the frames.
             index: the clips. A clip's position in it is its column of W, whether or not it is long enough to be used.
             num_sources: K; the paper's is 8.
-            style: of the landmark images, "paper" or "full" (draw.landmark_image).
+            style: of the landmark images, "paper" or "full" (landmark_images.landmark_image).
             target: "uniform": any other frame; "far": of four candidates, the one that differs most in head pose and
                 expression from its nearest source, so that copying a source does not suffice.
             augment: augmentation; None for evaluation.

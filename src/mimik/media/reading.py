@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import struct
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
@@ -133,9 +134,21 @@ def _measured_rate(path: Path, num_packets: int = 240) -> Fraction | None:
     return (len(times) - 1) / (max(times) - min(times))
 
 
-def _duration_s(container: Any, stream: Any) -> float | None:
+def _stream_duration_s(stream: Any) -> float | None:
+    """Duration that the file states of its video, without its sound; None if it does not."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
+    # Matroska has a tag with the time at which the stream ends.
+    if found := re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
+        end_s = 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
+        duration_s = end_s - float((stream.start_time or 0) * stream.time_base)
+        return duration_s if duration_s > 0 else None
+    return None
+
+
+def _duration_s(container: Any, stream: Any) -> float | None:
+    if (stated := _stream_duration_s(stream)) is not None:
+        return stated
     if container.duration:
         duration_s = container.duration / av.time_base
         if stream.start_time and stream.time_base:
@@ -299,10 +312,10 @@ def _no_frame(path: Path) -> MediaError:
 
 
 def _stated_duration_s(container: Any, stream: Any) -> float | None:
-    """Duration of the video as stated by the file; None if it is not stated."""
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1_000_000 if container.duration and not container.streams.audio else None
+    """Duration of the video as stated by the file; None if it is not stated, or may be that of the sound."""
+    if (stated := _stream_duration_s(stream)) is not None:
+        return stated
+    return container.duration / av.time_base if container.duration and not container.streams.audio else None
 
 
 def _timed_frames(

@@ -232,10 +232,6 @@ def sign_stream(
         signed: bytes = builder.sign(signer, media_type, source, copy)
         return signed
     except c2pa.C2paError as error:
-        reason = one_line(error)
-        hint = (
-            "free some space on the disk, or use another folder"
-            if reason.startswith("Io")
-            else "use another format with -o"
-        )
-        raise MediaError(f"{title}: cannot be signed as {media_type} ({reason}); {hint}.") from error
+        raise MediaError(
+            f"{title}: cannot be signed as {media_type} ({one_line(error)}); use another format with -o."
+        ) from error

@@ -15,6 +15,7 @@ delayed.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -88,7 +89,11 @@ def seal(
         assert draft.marker is None or draft.is_used, "synthetic frames were written past the draft, without a mark"
         for done, name in enumerate(names, start=1):
             title, suffix = name if pattern else claim.title, target.suffix.lower()
-            with (drafts / name).open("rb") as source, (signed / name).open("w+b") as copy:
+            with (
+                _disk_full_reported(signed / name, (drafts / name).stat().st_size),
+                (drafts / name).open("rb") as source,
+                (signed / name).open("w+b") as copy,
+            ):
                 manifest = sign_stream(
                     source,
                     copy,
@@ -99,8 +104,8 @@ def seal(
                     draft.marker,
                     beside=suffix in BESIDE,
                 )
-            if suffix in BESIDE:
-                (signed / name).with_suffix(SIDECAR_SUFFIX).write_bytes(manifest)
+                if suffix in BESIDE:
+                    (signed / name).with_suffix(SIDECAR_SUFFIX).write_bytes(manifest)
             (drafts / name).unlink()
             if progress is not None:
                 progress(done, len(names))
@@ -126,6 +131,18 @@ def seal(
         raise type(error)(re.sub(hidden, lambda _: shown, str(error))) from error
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+@contextmanager
+def _disk_full_reported(copy: Path, size: int) -> Iterator[None]:
+    """Name the reason of a failed copy of this size if it is a full disk: the library reports it as a number."""
+    try:
+        yield
+    except (MediaError, OSError) as error:
+        if isinstance(error, MediaError) and shutil.disk_usage(copy.parent).free >= size:
+            raise
+        reason = (error.strerror if isinstance(error, OSError) else None) or os.strerror(errno.ENOSPC)
+        raise MediaError(f"{copy} cannot be written ({reason}); free some space, or use another folder.") from error
 
 
 @contextmanager
