@@ -995,3 +995,8 @@ def test_tracks_of_no_video_are_an_error(here: Path) -> None:
     result = mimik("voice", "tracks", "mute.mp4", "-o", "tracks")
     assert result.exit_code == 2 and "mute.mp4 was skipped: mute.mp4 has no sound" in result.stderr
     assert "no video has sound and a face" in result.stderr and not result.stdout
+
+
+def test_paths_in_hints_are_words_of_a_command_line() -> None:
+    assert console.verify_hint("a b.mp4") == "Signed: mimik verify 'a b.mp4'"
+    assert console.verify_hint(Path("-o.mp4")) == "Signed: mimik verify ./-o.mp4"

@@ -654,6 +654,20 @@ def test_ray_that_is_missing_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
         prepare([tmp_path / "in"], tmp_path / "out", people="clip", ray=True)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_full_disk_rejects_no_video(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = VideoTask(folder / "a_talk.mp4", CONFIG, Path("/dev/full"))
+    result = module._do_task(task, lambda: None)
+    assert (result.clips, result.rejections, result.unwritable) == ((), (), "No space left on device")
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_results", lambda *_: (one for one in (result,)))
+        with pytest.raises(InputError, match=r"is not writable \(No space left on device\); finished work is kept"):
+            prepare([folder / "a_talk.mp4"], out, CONFIG, people="clip", num_workers=1)
+    assert (out / "done.jsonl").read_text() == ""
+    assert prepare([folder / "a_talk.mp4"], out, CONFIG, people="clip", num_workers=0).num_clips > 0
+
+
 def test_the_command_line_prepares_and_resumes(tmp_path, driver):
     from typer.testing import CliRunner
 

@@ -15,6 +15,7 @@ A picture is a video of one frame.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
@@ -31,7 +32,7 @@ import numpy as np
 
 from mimik import workers
 from mimik.config import VERSION, InputError, counted, install_command
-from mimik.data.preparation.clips import prepare_video
+from mimik.data.preparation.clips import UnwritableError, prepare_video
 from mimik.data.preparation.duplicates import Fingerprints
 from mimik.data.preparation.overview import PrepareReport, contact_sheet, dataset_card, frontal_frames
 from mimik.data.preparation.settings import SOURCE_SUFFIXES, Clip, PrepareConfig, Reason, Rejection, VideoResult
@@ -57,8 +58,19 @@ class VideoTask(NamedTuple):
 def _do_task(task: VideoTask, beat: workers.Beat) -> VideoResult:
     if task.spool is None:
         return prepare_video(task.path, task.config, beat=beat)
-    with task.spool.open("wb") as file:
-        return prepare_video(task.path, task.config, on_clip=lambda clip: pickle.dump(clip, file), beat=beat)
+    try:
+        with task.spool.open("wb") as file:
+
+            def store(clip: Clip) -> None:
+                try:
+                    pickle.dump(clip, file)
+                    file.flush()
+                except OSError as error:
+                    raise UnwritableError(error.strerror) from error
+
+            return prepare_video(task.path, task.config, on_clip=store, beat=beat)
+    except (OSError, UnwritableError) as error:
+        return VideoResult((), (), unwritable=getattr(error, "strerror", None) or str(error))
 
 
 def _clips(result: VideoResult, task: VideoTask) -> Iterator[Clip]:
@@ -219,6 +231,8 @@ class _Preparation:
                 for number, (source, task, result) in enumerate(zip(todo, tasks, results, strict=True), start=1):
                     if isinstance(result, workers.Lost):
                         result = _result_of_lost(result, task)
+                    if result.unwritable is not None:
+                        raise OSError(errno.ENOSPC, result.unwritable)
                     self._add(source, task, result)
                     footage_s += result.footage_s
                     if progress is not None:

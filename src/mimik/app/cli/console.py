@@ -209,8 +209,13 @@ def print_notes(*sentences: str) -> None:
         errors.print(f"note: {escape(sentence)}", soft_wrap=True)
 
 
+def shell_word(path: str | Path) -> str:
+    """A path as one word of a command line, which no program takes for an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
+
+
 def verify_hint(path: str | Path) -> str:
-    return f"Signed: mimik verify {shlex.quote(str(path))}"
+    return f"Signed: mimik verify {shell_word(path)}"
 
 
 def print_report(report: Report) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import typer
 from rich.table import Table
 
 from mimik.animation.options import check_model
-from mimik.app.cli.console import command, print_error, print_line, print_notes, print_table
+from mimik.app.cli.console import command, print_error, print_line, print_notes, print_table, shell_word
 from mimik.app.cli.options import Cluster, Force, JsonReport, output, write_json
 from mimik.app.cli.progress import ONE_BAR, Display, log_shown
 from mimik.config import AVATAR_SUFFIX, InputError, counted, extra
@@ -141,7 +140,7 @@ def learn_command(
     print_table(_curve_table(outcome))
     print_line(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {_what_was_learned(outcome)}.")
     print_line(f"Training ended because {outcome.ended}. The file holds the person's photo.")
-    print_line(f"Use it: mimik animate {shlex.quote(str(out))} talk -o out.mp4")
+    print_line(f"Use it: mimik animate {shell_word(out)} talk -o out.mp4")
     if curve is not None:
         write_json(curve, json.dumps(outcome.person.record, indent=2))
 

@@ -105,6 +105,10 @@ class CroppingPass:
             self._index += 1
 
 
+class UnwritableError(Exception):
+    """A clip cannot be stored, such as on a full disk; says nothing about its video."""
+
+
 def prepare_video(
     path: Path,
     config: PrepareConfig,
@@ -122,6 +126,8 @@ def prepare_video(
 
     Returns:
         The clips and rejections. Errors of the video are reported as rejections, not raised.
+
+    Raises UnwritableError if on_clip does.
     """
     start = time.process_time()
     clips: list[Clip] = []
@@ -165,6 +171,8 @@ def prepare_video(
         if not first.found_any:
             where = "the picture" if is_picture else counted(num_frames, "frame")
             rejections.append(Rejection(Reason.NO_FACE, f"no face in {where}"))
+    except UnwritableError:
+        raise
     except MediaError as error:
         rejections.append(Rejection(Reason.UNREADABLE, str(error).replace(str(path), path.name)))
     except OSError as error:

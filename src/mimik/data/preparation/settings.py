@@ -108,3 +108,4 @@ class VideoResult:
     sha256: str | None = None
     footage_s: float = 0.0
     seconds: float = 0.0  # processor time
+    unwritable: str | None = None  # why its clips cannot be stored; the video is not finished then
