@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.face.landmarks import NUM_POINTS, Array, Image
-from mimik.rendering.antialiasing import squeezed, squeezed_parts, supersampled
 from mimik.rendering.crop import Crop
 from mimik.rendering.field import FINE, GRID, grid_centers
 from mimik.rendering.flow import Flow, Warper
@@ -24,6 +23,7 @@ from mimik.rendering.layers.mouth import MouthLayer
 from mimik.rendering.layers.opening import Opening
 from mimik.rendering.layers.palette import is_black_and_white
 from mimik.rendering.mirror import MirrorFlow, matched_light, opacity
+from mimik.rendering.resampling import Texture, magnified, squeezed, squeezed_parts, supersampled
 from mimik.rendering.shading import Shading
 
 # Enlargement of the picture that frames are sampled from, and its largest size in bytes: the first that fits is used.
@@ -35,6 +35,7 @@ _BAND_ROWS = 128  # largest height of a band, if only a part of each band is pro
 _EAR_SAMPLES = 6  # samples per pixel, horizontally, of the mask of a hidden ear
 _SHADED_ROWS = 64  # shaded at a time, so that they fit into the processor's cache
 _UNSEEN = 1 / 255  # weight of supersampling below which it is skipped
+_SMOOTH_SKIN = 6  # quarters of a gray level: amplitude of detail up to which it is not placed anew
 _MATTE_CELLS = 2.5  # cells by which the matte is dilated before the test whether a cell shows it
 
 
@@ -195,6 +196,7 @@ class Painter:
         covered = self._covered(flow) if covers and matte is not None and self._is_reused else None
         maps = self._maps(flow, sheet)
         weight = squeezed(flow.offset) if covers else None
+        larger = self._magnified(flow) if covers and plane is self._picture else None
         rows = max(_BAND_PX // max(width, 1), 16) if sheet is not None else max(height, 1)
         if covered is not None:
             rows = min(rows, _BAND_ROWS)
@@ -208,6 +210,7 @@ class Painter:
             if sheet is None:
                 part[band] = cv2.remap(plane, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
                 self._average(part[band], plane, x, y, weight, left_top + np.array([left, top]))
+                self._add_detail(part[band], x, y, larger, left_top + np.array([left, top]), None)
                 if matte is not None:
                     found = cv2.remap(matte, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
                     self._average(found, matte, x, y, weight, left_top + np.array([left, top]))
@@ -215,6 +218,7 @@ class Painter:
                 continue
             four = cv2.remap(sheet.pixels, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             self._average(four, sheet.pixels, x, y, weight, left_top + np.array([left, top]))
+            self._add_detail(four, x, y, larger, left_top + np.array([left, top]), sheet)
             part[band] = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
             if matte is not None:
                 self.moved_matte[band] = cv2.extractChannel(four, 3)
@@ -233,7 +237,7 @@ class Painter:
         weight: Array | None,
         left_top: NDArray[np.int_],
     ) -> None:
-        """Supersample, in place, pixels where the warp minifies the source; see antialiasing.
+        """Supersample, in place, pixels where the warp minifies the source; see resampling.
 
         Args:
             found: the warped pixels.
@@ -248,6 +252,70 @@ class Painter:
         for run in squeezed_parts(share > _UNSEEN):
             mean, kept = supersampled(source, x[run], y[run]), share[run]
             found[run] = cv2.blendLinear(mean, np.ascontiguousarray(found[run]), kept, 1 - kept)
+
+    def _add_detail(
+        self,
+        found: Image,
+        x: Array,
+        y: Array,
+        larger: tuple[Array, Array] | None,
+        left_top: NDArray[np.int_],
+        sheet: _Sheet | None,
+    ) -> None:
+        """Place detail anew, in place, where the warp magnifies the picture; see resampling.
+
+        Args:
+            found: the warped pixels, uint8 [h, w, 3 or 4].
+            x, y: their positions in the sheet, or in the picture.
+            larger: result of magnified.
+            left_top: of found, in canvas pixels.
+        """
+        if larger is None:
+            return
+        first, factor = (self._base, 1) if sheet is None else (sheet.base, sheet.factor)
+        x0, y0, k = first[0][0, 0], first[1][0, 0], np.float32(1 / factor)
+        height, width = found.shape[:2]
+        for top in range(0, height, _SHADED_ROWS):
+            rows = slice(top, min(top + _SHADED_ROWS, height))
+            left, right = self._columns(larger[1] > _UNSEEN, left_top, width, rows.start, rows.stop)
+            if left >= right:
+                continue
+            run = rows, slice(left, right)
+            size = right - left, rows.stop - top
+            by, share = self._sample(larger, (0, 0), 1, left_top + np.array([left, top]), size)
+            change = self._texture.change((x[run] - x0) * k, (y[run] - y0) * k, by)
+            change *= share
+            planes = [change] * 3 + [np.zeros_like(change)] * (found.shape[2] - 3)
+            found[run] = cv2.add(np.ascontiguousarray(found[run]), cv2.merge(planes), dtype=cv2.CV_8U)
+
+    def _magnified(self, flow: Flow) -> tuple[Array, Array] | None:
+        """The result of magnified, with weight 0 where the picture has no detail that may be placed anew."""
+        found = magnified(flow.offset, self._axis)
+        if found is None:
+            return None
+        by, share = found
+        share = share * (self._moved_cells(self._texture_cells, flow) > 0)
+        return (by, share) if share.any() else None
+
+    @cached_property
+    def _axis(self) -> NDArray[np.float64]:
+        """[2] unit vector of the head's horizontal axis in the picture."""
+        across = self._warper.jaws.skull.rotation[:2, 0]
+        return np.asarray(across / max(float(np.linalg.norm(across)), 1e-9))
+
+    @cached_property
+    def _texture(self) -> Texture:
+        """Of the canvas; computed when a turn first magnifies the picture."""
+        matte = None if self._matte is None else self.canvas.part(self._matte)
+        points = self.canvas.place(self._warper.source[:NUM_POINTS, :2])
+        return Texture(self.canvas.part(self._picture), points, self._axis, matte)
+
+    @cached_property
+    def _texture_cells(self) -> NDArray[np.uint8]:
+        """[GRID, GRID] above 0 where the texture has detail, and beside it."""
+        square = Crop(-self._corner[0], -self._corner[1], self.canvas.crop.side)
+        cells = square.cut((self._texture.amplitude > _SMOOTH_SKIN).astype(np.uint8) * 255, GRID)
+        return np.asarray(cv2.dilate(cells, np.ones((3, 3), np.uint8)))
 
     def _remove_ears(self, flow: Flow, left_top: NDArray[np.int_]) -> None:
         """Make hidden ears transparent in the matte of a part of the canvas that begins at left_top."""
@@ -287,13 +355,17 @@ class Painter:
 
     def _covered(self, flow: Flow) -> NDArray[np.bool_]:
         """[GRID, GRID] cells in which a frame may show the matte; other cells need not be warped."""
-        places = grid_centers().reshape(GRID, GRID, 2) * np.float32(GRID) - np.float32(0.5)
-        places = places + flow.offset * np.float32(GRID)
-        cover = cv2.remap(self._cover, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        covered = cv2.dilate(cover, np.ones((3, 3), np.uint8)) > 0
+        covered = cv2.dilate(self._moved_cells(self._cover, flow), np.ones((3, 3), np.uint8)) > 0
         if flow.mirror is not None:
             covered[flow.mirror.rows, flow.mirror.columns] = True
         return covered
+
+    @staticmethod
+    def _moved_cells(cells: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
+        """A plane [GRID, GRID] of the photo's cells, warped."""
+        places = grid_centers().reshape(GRID, GRID, 2) * np.float32(GRID) - np.float32(0.5)
+        places = places + flow.offset * np.float32(GRID)
+        return np.asarray(cv2.remap(cells, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
     def _columns(
         self, covered: NDArray[np.bool_] | None, left_top: NDArray[np.int_], width: int, top: int, bottom: int
