@@ -192,3 +192,27 @@ def test_a_copy_from_beyond_the_picture_stays_where_it_is() -> None:
     chosen = np.zeros((48, 48, 2), np.float32)
     chosen[hole] = (-9, 0)
     np.testing.assert_array_equal(inpainting._exact(colors, hole, chosen, hole), chosen)
+
+
+def test_the_tone_of_a_copy_ends_with_the_copy() -> None:
+    """Interpolated across the outline of a copy, its tone would draw a line there."""
+    chosen = np.zeros((12, 15, 2), np.float32)
+    chosen[:, 7:] = (3, 1)
+    chosen[:6, :7] = (0, 5)
+    tone = np.where((chosen == (3, 1)).all(-1, keepdims=True), 30, -20).astype(np.float32).repeat(3, 2)
+    enlarged = inpainting._within_pieces(tone, chosen, (40, 33))
+    shifts = cv2.resize(chosen, (40, 33), interpolation=cv2.INTER_NEAREST)
+    expected = np.where((shifts == (3, 1)).all(-1, keepdims=True), 30, -20).repeat(3, 2)
+    np.testing.assert_allclose(enlarged, expected, atol=1e-3)
+
+
+def test_copies_are_blended_with_their_tones() -> None:
+    """Dark and bright copies whose tones make them equal: no line remains where they meet."""
+    picture = np.full((60, 90, 3), 60, np.uint8)
+    picture[:, 45:] = 140
+    shifts, tone = np.zeros((60, 90, 2), np.float32), np.zeros((60, 90, 3), np.float32)
+    left, right = np.s_[20:40, 30:43], np.s_[20:40, 43:60]
+    shifts[left], tone[left] = (-25, 0), 40
+    shifts[right], tone[right] = (20, 0), -40
+    out = inpainting._copied(picture, shifts, tone, picture.astype(np.float32))
+    np.testing.assert_allclose(out[20:40, 30:60], 100, atol=0.01)

@@ -56,7 +56,7 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
     smoothing = run_in_thread(lambda: _smooth_fill(picture, hole))
     shifts, is_known, tone = _shifts(picture, hole, reach)
     smooth = smoothing.result()
-    out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, smooth) + tone
+    out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, tone, smooth)
     # Copies have full weight at the hole's edge; fading them there would leave a rim without detail.
     weight = cv2.GaussianBlur(np.where(hole, is_known, np.float32(1)), (0, 0), max(reach / 12, 0.6)) * (is_known > 0)
     if plain is not None:
@@ -220,15 +220,30 @@ def _shifts(picture: Image, hole: NDArray[np.bool_], reach: float) -> tuple[Arra
     size = hole.shape[1::-1]
     shifts = np.rint(cv2.resize(chosen, size, interpolation=cv2.INTER_NEAREST) * scale.astype(np.float32))
     fit = cv2.resize(cv2.GaussianBlur(fit, (0, 0), 1.5), size, interpolation=cv2.INTER_LINEAR)
-    tone, weight = (
-        cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in (tone * 255, filled.astype(np.float32))
-    )
-    tone /= np.maximum(weight, 0.1)[..., None]
     return (
         shifts,
         fit * ((cv2.resize(filled.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0) & hole),
-        tone,
+        _within_pieces(tone * 255, chosen, size),
     )
+
+
+def _within_pieces(tone: Array, chosen: Array, size: Sequence[int]) -> Array:
+    """[H, W, 3] a tone [h, w, 3], enlarged to size (W, H): interpolated between pixels with the same shift only.
+
+    Across the outline of a copy it jumps like the copies themselves; interpolated there, it would draw a line.
+    """
+    y, x = ((np.arange(n) + 0.5) * most / n - 0.5 for n, most in zip(size[::-1], tone.shape[:2], strict=True))
+    here = cv2.resize(chosen, tuple(size), interpolation=cv2.INTER_NEAREST)
+    total, weights = np.zeros((*here.shape[:2], 3), np.float32), np.zeros(here.shape[:2], np.float32)
+    for down in (0, 1):
+        for right in (0, 1):
+            row, column = np.floor(y).astype(int) + down, np.floor(x).astype(int) + right
+            weight = np.outer(1 - np.abs(y - row), 1 - np.abs(x - column)).astype(np.float32)
+            at = np.ix_(row.clip(0, tone.shape[0] - 1), column.clip(0, tone.shape[1] - 1))
+            weight *= (chosen[at] == here).all(-1)
+            total += weight[..., None] * tone[at]
+            weights += weight
+    return np.asarray(total / np.maximum(weights, 1e-3)[..., None], np.float32)
 
 
 def _candidates(colors: Array, hole: NDArray[np.bool_]) -> NDArray[np.int_]:
@@ -429,8 +444,8 @@ def _pieces(chosen: Array, where: NDArray[np.bool_]) -> Iterator[tuple[NDArray[n
             yield places[0][piece], places[1][piece]
 
 
-def _copied(picture: Image, shifts: Array, otherwise: Array) -> Array:
-    """[H, W, 3] the pixels at the shifts, blended over a few pixels where two pieces meet."""
+def _copied(picture: Image, shifts: Array, tone: Array, otherwise: Array) -> Array:
+    """[H, W, 3] the pixels at the shifts plus the tone, blended over a few pixels where two pieces meet."""
     height, width = picture.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     step = max(1, round(max(height, width) / _FINE_PX))
@@ -440,6 +455,6 @@ def _copied(picture: Image, shifts: Array, otherwise: Array) -> Array:
         near = _shifted(shifts, ax, ay)
         copy = cv2.remap(picture, x + near[..., 0], y + near[..., 1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
         weight = (near != 0).any(-1, keepdims=True).astype(np.float32)
-        total += copy * weight
+        total += (copy + _shifted(tone, ax, ay)) * weight
         weights += weight
     return np.where(weights > 0, total / np.maximum(weights, 1), otherwise)
