@@ -15,7 +15,7 @@ from mimik.face.landmarks import Face, Image
 from mimik.rendering.field import GRID
 from mimik.rendering.flow import Warper
 from mimik.rendering.head_mesh import head
-from mimik.rendering.mirror import TURNED, matched_light, mirror_points, opacity
+from mimik.rendering.mirror import TURNED, _behind_neck, matched_light, mirror_points, opacity
 from mimik.rendering.painter import Painter
 from shapes import canonical_shape, opened
 
@@ -227,6 +227,21 @@ def test_behind_a_veil_the_hidden_side_of_a_neck_is_mirrored_from_the_ear_to_the
     x, y = beside.astype(int).T - np.array([[mirror.columns.start], [mirror.rows.start]])
     assert mirror.weight[y, x].min() > 0.65
     assert mirror.own[y, x].min() > 0.9
+
+
+def test_the_edge_of_a_neck_is_no_veil() -> None:
+    """The same neck at an edge of the matte, which a pixel more or less moves, is not taken for one before a veil."""
+    points = symmetric_points(25)
+    source = Warper(points, PX, PX).source
+    outer = source[faces.NUM_POINTS + len(faces.OVAL) :, :2] * GRID
+    height = head().shell[len(faces.OVAL) :, 1]
+    edge = outer[(height > 3) & (height < 10) & (head().shell[len(faces.OVAL) :, 0] < 0), 0].min()
+    columns = np.arange(GRID)[None]
+    for by in (-1, 0, 1):
+        matte = np.repeat((columns >= round(edge) + by).astype(np.float32), GRID, 0)
+        covered = _behind_neck(source, matte)
+        assert covered[head().shell[len(faces.OVAL) :, 0] < 0].max() < 0.2
+    assert _behind_neck(source, np.ones((GRID, GRID), np.float32))[height > 3].min() > 0.99
 
 
 def test_a_mirrored_neck_has_the_light_of_the_jaw_above_it() -> None:

@@ -46,6 +46,8 @@ _COLLAR = 9.0
 _BEHIND = -0.04, 0.01  # distance inside the face's outline, face widths, over which the photo's face hides the neck
 _BESIDE = 3  # points of the ring beside a hidden one
 _COVERED_CM = 3.0, 10.0  # heights between ear and shoulder at which hair or a veil behind the neck is looked for
+_COVERED_CELLS = 2.0  # sigma over which the matte is averaged there: a single cell may lie on either side of an edge
+_COVERED = 0.65, 0.9  # this average, over which hair counts as behind the neck
 _TO_CHIN = 6  # points of the ring from the ear to the chin
 _NECK_ENDS = 0.4  # opacity of a hidden neck falls by this share of the fall of its weight
 _HEAD_Y = -3.0  # center of the head on the canonical face, cm
@@ -200,8 +202,9 @@ def _behind_face(source: NDArray[np.float64], matte: Array) -> NDArray[np.float6
 def _behind_neck(source: NDArray[np.float64], matte: Array) -> NDArray[np.float64]:
     """[n] 0..1, whether hair or a veil lies behind the neck; the same value for all points of a side of the ring.
 
-    It is the least matte of the outer ring between ear and shoulder. Arguments as in Mirror.
+    It is the least matte around the outer ring between ear and shoulder. Arguments as in Mirror.
     """
+    matte = smoothstep(cv2.GaussianBlur(matte, (0, 0), _COVERED_CELLS), *_COVERED)
     n = len(face.OVAL)
     sideways, height, _ = head().shell[n:].T
     x, y = (source[face.NUM_POINTS + n :, :2] * GRID).astype(int).clip(0, GRID - 1).T

@@ -13,10 +13,12 @@ from mimik.face.landmarks import Face, Image
 from mimik.inference.synthesis import GeometryPainter
 from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
+from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.scene.background import (
     EdgeLimit,
     LayeredPainter,
     Scene,
+    _free,
     _hole,
     _share_of_person,
     blend,
@@ -50,6 +52,20 @@ def _painted(scene: Scene, face: Face, shift: tuple[float, float]) -> Image:
     painter = LayeredPainter(GeometryPainter(scene.front, warper, matte=matte), scene.alpha, scene.canvas, scene.plate)
     target = face.points + np.array([*shift, 0])
     return painter.paint(warper.flow(target), target)
+
+
+def test_specks_of_the_matte_do_not_hold_the_head(small_face: Face) -> None:
+    """Single noisy pixels at the square's border are not hair; a lock of hair is."""
+    points, width = small_face.points + np.array([400, 400, 0]), 1200
+    canvas = Canvas.of(np.zeros((width, width, 3), np.uint8), Crop.around(points))
+    alpha = np.zeros(canvas.size[::-1], np.float32)
+    alpha[:2, ::23] = alpha[::23, :2] = alpha[::23, -2:] = 0.5
+    assert _free(alpha, canvas, points, width) == (True, True, True)
+    lock = round(0.1 * canvas.crop.side)
+    alpha[:2, 40 : 40 + lock] = 1
+    assert _free(alpha, canvas, points, width) == (True, False, True)
+    alpha[20 : 20 + lock, :2] = 1
+    assert _free(alpha, canvas, points, width) == (False, False, True)
 
 
 def test_blend_is_what_floats_give() -> None:

@@ -49,6 +49,8 @@ _MIN_BACKGROUND = 0.03  # smallest share of background in the crop for which a p
 _MAX_UNSURE = 0.30  # largest share of partly covered pixels in the head's area
 _FACE_INSIDE = 0.97  # smallest share of the face's outline inside the picture
 _CUT_BY_EDGE = 0.5  # matte value at the picture's edge from which on the edge cuts the person
+_REACHED = 0.25  # matte value at the square's border from which on the person reaches it
+_SPECK = 0.03  # crop sides along the border over which it is averaged
 _TOLERANCE = 0.006  # crop sides: how far a cut edge may move into the picture
 _BAND = 64  # rows blended at a time, so that they fit into the processor's cache
 _SAMPLES = 9  # points checked along a cut edge
@@ -213,9 +215,15 @@ def _free(alpha: Array, canvas: Canvas, points: NDArray[Any], width: int) -> tup
     crop, top = canvas.crop, canvas.top
     chin = round(float(points[OVAL, 1].max()) - top)
     upper = alpha[: max(chin, 1)]
-    left = crop.left < 0 or float(upper[:, :2].max()) < 0.1
-    right = crop.left + crop.side > width or float(upper[:, -2:].max()) < 0.1
-    return left, crop.top < 0 or float(alpha[:2].max()) < 0.1, right
+
+    def reached(border: Array) -> bool:
+        """Whether a border [n, 2] shows the person; single pixels of a noisy background do not count."""
+        size = max(round(_SPECK * crop.side), 1)
+        return bool(cv2.blur(border.mean(1, keepdims=True), (1, size)).max() > _REACHED)
+
+    left = crop.left < 0 or not reached(upper[:, :2])
+    right = crop.left + crop.side > width or not reached(upper[:, -2:])
+    return left, crop.top < 0 or not reached(alpha[:2].T), right
 
 
 def before(picture: Image, alpha: Array, canvas: Canvas, behind: Image | None, shown: Box) -> Image:
