@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import pickle
 import typing
 from collections.abc import Callable
 from dataclasses import fields
@@ -268,6 +271,20 @@ def test_the_number_of_a_face(small_path: Path) -> None:
 def test_the_front_door_names_what_programs_need() -> None:
     for name in mimik.__all__:
         assert getattr(mimik, name) is not None
-    assert set(mimik.__all__) <= set(dir(mimik))
+    assert dir(mimik) == sorted(mimik.__all__)
     with pytest.raises(AttributeError):
         _ = mimik.nothing
+
+
+def test_everything_public_has_a_docstring() -> None:
+    for cls in (mimik.Avatar, mimik.Motion, mimik.Report, mimik.Edit, mimik.AnimateConfig):
+        for name in dir(cls):
+            if name[0] != "_" and (callable(one := getattr(cls, name)) or isinstance(one, property)):
+                assert inspect.getdoc(one), f"{cls.__name__}.{name}"
+
+
+def test_an_avatar_says_why_it_cannot_be_pickled(small_path: Path) -> None:
+    avatar = Avatar.from_photos(small_path)
+    for call in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"cannot be copied or pickled; pass the photo or the \.avatar file"):
+            call(avatar)

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from functools import cached_property, partial
 from numbers import Integral
 from pathlib import Path
-from typing import Unpack
+from typing import NoReturn, Unpack
 
 from mimik.animation import gpu
 from mimik.animation.edit import EDIT_STEPS, Edit, Edited, Editor, check_changes, check_edit
@@ -76,6 +76,12 @@ class Avatar:
         self._image = images[chosen]
         self._person = person
         self._generators: dict[tuple[str, str], PersonalizedGenerator] = {}
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an Avatar holds compiled networks and cannot be copied or pickled; pass the photo or the .avatar file, "
+            "and make an Avatar from it there."
+        )
 
     @classmethod
     def from_photos(

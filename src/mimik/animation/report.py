@@ -30,9 +30,11 @@ class Report:
 
     @property
     def frames_per_second(self) -> float:
+        """Frames per second of the whole run; 0 before it has ended."""
         return self.num_frames / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> str:
+        """All fields and frames_per_second, as --json writes them."""
         return json.dumps(asdict(self) | {"frames_per_second": round(self.frames_per_second, 2)}, indent=2)
 
 

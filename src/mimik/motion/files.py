@@ -49,15 +49,18 @@ class Motion:
 
     @property
     def duration_s(self) -> float:
+        """Length in seconds."""
         return len(self) / self.fps
 
     @classmethod
     def of_frames(cls, name: str, fps: float, reference: Reference, motion_frames: Iterable[MotionFrame]) -> Motion:
+        """A motion from its frames, in order; the rest as in the attributes."""
         every = list(motion_frames)
         parts = {field.name: np.array([getattr(one, field.name) for one in every]) for field in fields(MotionFrame)}
         return cls(name, fps, reference, **parts)
 
     def frames(self) -> Iterator[MotionFrame]:
+        """The motion frames, in order."""
         for i in range(len(self)):
             yield MotionFrame(
                 self.turn[i],
