@@ -23,7 +23,7 @@ help:
 	@echo "make test        run the fast tests"
 	@echo "make test-slow   run the tests that take longer"
 	@echo "make lint        check style and types"
-	@echo "make docs        write the pages of the Python interface: site/index.html"
+	@echo "make docs        build a website of the docs and the references: site/index.html"
 	@echo "make help-files  write docs/help/*.txt from the command line itself"
 	@echo "make clean       remove .venv and what the tools left"
 	@echo "EXTRAS=train adds what training needs (torch) to make test; without it those tests are skipped."

@@ -91,6 +91,29 @@ def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path: Path, monkeypatc
     assert names(out) == ["two"] and names(tmp_path) == ["out"]
 
 
+def test_errors_in_a_folder_name_the_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OSError, match="No space left") as caught, atomic_folder(out) as new:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(out)
+    with pytest.raises(FileNotFoundError) as missing, atomic_folder(out) as new:
+        (new / "missing" / "one").write_text("1")
+    assert missing.value.filename == str(out)
+    with pytest.raises(FileNotFoundError) as other, atomic_folder(out):
+        (tmp_path / "other").read_text()
+    assert other.value.filename == str(tmp_path / "other")
+
+
+def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").touch()
+    check_folder("-o", tmp_path, mark="config.json", of="shards")
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(InputError, match="contains other files; use a new folder, or that of shards"):
+        check_folder("-o", tmp_path, mark="config.json", of="shards")
+    (tmp_path / "config.json").touch()
+    check_folder("-o", tmp_path, mark="config.json", of="shards")
+
+
 def test_one_holds_a_file_at_a_time(tmp_path: Path) -> None:
     first = hold(tmp_path / "lock")
     assert first is not None and hold(tmp_path / "lock") is None

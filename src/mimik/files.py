@@ -104,6 +104,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
+    except OSError as error:  # name path in the error instead of the hidden folder, or of no file (disk full)
+        if error.errno and str(error.filename or work).startswith(str(work)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
