@@ -33,7 +33,7 @@ from mimik.networks import losses
 from mimik.networks.checkpoint import PREVIOUS_NAME, STATE_NAME, load_release, read_state
 from mimik.networks.features import CHIP_PX, chips
 from mimik.networks.generators import Synthesis
-from mimik.training import meta_learning
+from mimik.training import meta_learning, reporting
 from mimik.training import trainer as trainer_module
 from mimik.training.arguments import TrainArguments
 from mimik.training.distributed import World
@@ -653,6 +653,28 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
     with pytest.raises(InputError, match=r"step 2: match is not finite.*that of step 1 is kept"):
         train(asked(shards, run, steps=3, save_minutes=0))
     assert before == {name: (run / name).read_bytes() for name in before}
+
+
+def test_a_disk_that_is_full_from_the_start_is_named(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(reporting.RunLog, "numbers", full)
+    with pytest.raises(InputError, match="run: No space left on device; no newer state is saved, none was"):
+        train(asked(shards, tmp_path / "run", steps=1))
+
+
+def test_events_of_tensorboard_are_written_with_every_line(tmp_path: Path) -> None:
+    loading = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    diary = reporting.RunLog(tmp_path)
+    diary.numbers(7, {"loss": 0.5, "content": 0.25})
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    points = [event for event in loading.EventFileLoader(str(path)).Load() if event.HasField("summary")]
+    assert [(event.step, event.summary.value[0].tag) for event in points] == [(7, "loss"), (7, "content")]
+    assert [event.summary.value[0].tensor.float_val[0] for event in points] == [0.5, 0.25]
+    diary.close()
 
 
 @pytest.mark.slow

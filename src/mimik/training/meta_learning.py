@@ -98,8 +98,8 @@ def train(arguments: TrainArguments, *, progress: Callable[[int, int], None] | N
         except OSError as error:
             where = error.filename or arguments.out
             raise InputError(
-                f"{where}: {error.strerror or error}; check the disk. The state of step {run.saved_step} is kept; "
-                "rerun the command to resume from it."
+                f"{where}: {error.strerror or error}; no newer state is saved, {run.kept}. Check the disk, and rerun "
+                "the command to resume."
             ) from error
         finally:
             run.close()
@@ -328,15 +328,19 @@ class _Run:
             self.curve[-1] if self.curve else {},
         )
 
+    @property
+    def kept(self) -> str:
+        """What is left of the run, for messages."""
+        return f"that of step {self.saved_step} is kept" if self.saved_step >= 0 else "none was saved before"
+
     def _checked(self, stats: Mapping[str, Tensor], wishes: Mapping[str, float]) -> dict[str, float]:
         """Means over processes, as floats, in one transfer. Raises InputError if one is not finite."""
         more = torch.tensor(list(wishes.values()), device=self.world.device)
         values = torch.cat([torch.stack([value.float() for value in stats.values()]), more])
         means = dict(zip((*stats, *wishes), self.world.mean(values).tolist(), strict=True))
         if bad := next((name for name, value in means.items() if not np.isfinite(value)), None):
-            kept = f"that of step {self.saved_step} is kept" if self.saved_step >= 0 else "none was saved before"
             raise InputError(
-                f"step {self.trainer.step}: {bad} is not finite; this state is not saved, {kept}. Rerun the "
+                f"step {self.trainer.step}: {bad} is not finite; this state is not saved, {self.kept}. Rerun the "
                 "command to resume from it; if it happens again, train with --precision fp32."
             )
         return means

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
@@ -52,9 +54,12 @@ class RunLog:
         self._run = run
         self._events: Any = None
         with suppress(ImportError):
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+            # Not EventFileWriter: its thread would print errors, such as of a full disk, instead of raising them.
+            from tensorboard.summary.writer.record_writer import RecordWriter
 
-            self._events = EventFileWriter(str(run))
+            name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}"
+            self._events = RecordWriter((run / name).open("wb"))
+            self._event(file_version="brain.Event:2")
 
     def numbers(self, step: int, values: Mapping[str, float], prefix: str = "") -> None:
         """Appends a line to stats.jsonl, and a point to every TensorBoard curve."""
@@ -63,7 +68,9 @@ class RunLog:
         with (self._run / STATS_NAME).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in values.items():
-            self._event(step, tag=name, simple_value=value)
+            self._point(step, tag=name, simple_value=value)
+        if self._events is not None:
+            self._events.flush()
 
     def grid(self, step: int, picture: NDArray[np.uint8]) -> None:
         """samples/000250.png, BGR."""
@@ -76,19 +83,23 @@ class RunLog:
 
             height, width = picture.shape[:2]
             image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-            self._event(step, tag="samples", image=image)
+            self._point(step, tag="samples", image=image)
 
-    def _event(self, step: int, **value: Any) -> None:
+    def _point(self, step: int, **value: Any) -> None:
         if self._events is not None:
-            from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.compat.proto.summary_pb2 import Summary
 
-            summary = Summary(value=[Summary.Value(**value)])
-            self._events.add_event(Event(step=step, wall_time=time.time(), summary=summary))
+            self._event(step=step, summary=Summary(value=[Summary.Value(**value)]))
+
+    def _event(self, **what: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._events.write(Event(wall_time=time.time(), **what).SerializeToString())
 
     def close(self) -> None:
         if self._events is not None:
-            self._events.close()
+            with suppress(OSError):  # reported when it was flushed
+                self._events.close()
 
 
 class Meter:
