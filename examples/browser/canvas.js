@@ -51,7 +51,7 @@ export class CanvasCompositor {
     this.begun = true;
   }
 
-  #compose({ window: [left, top, side], shown, answer, residual, seen, flows, mirror, layers, necks, shading }, { data, width, height }, low) {
+  #compose({ window: [left, top, side], shown, answer, residual, seen, flows, mirror, layers, necks, ear, shading }, { data, width, height }, low) {
     const { person, photo, plate, grid, framePx: px } = this;
     const found = new Float32Array(4), at = new Float32Array(4);
     const cells = Math.sqrt(answer.length / 4);
@@ -65,6 +65,7 @@ export class CanvasCompositor {
     const { moving, lit } = this;
     const drawn = layers?.filter((layer) => layer.width) ?? [];
     const under = necks?.filter((layer) => layer.width) ?? [];
+    const hidden = ear?.width ? ear.box : null;
     const fine = flows?.slice(1).filter((field) => field.width) ?? [];
     for (let row = 0, i = 0; row < height; row++) {
       const py = low[1] + row + 0.5, wy = (py - top) / side;
@@ -96,6 +97,14 @@ export class CanvasCompositor {
           g = found[1];
           b = found[2];
           alpha = found[3] / 255;
+          if (hidden && x >= hidden[0] && y >= hidden[1] && x < hidden[0] + hidden[2] && y < hidden[1] + hidden[3]) {
+            takeBytes(ear.values, hidden[2], hidden[3], x - hidden[0] - 0.5, y - hidden[1] - 0.5, found);
+            const kept = 1 - found[3] / 255;
+            r *= kept;
+            g *= kept;
+            b *= kept;
+            alpha *= kept;
+          }
           if (isTurned && between(mirror.box, u, v)) {
             const mu = u - mirror.box[0] - 0.5, mv = v - mirror.box[1] - 0.5;
             takeNumbers(mirror.values, mirror.width, mirror.height, 4, mu + mirror.box[2], mv, at);

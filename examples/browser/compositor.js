@@ -48,7 +48,7 @@ out vec4 color;
 #ifdef WARPS
 uniform sampler2D moving, flow, layers, shading; // flow and layers: boxes side by side
 uniform vec4 canvas, part; // left, top, width, height: of the moving part, and of its picture with a margin
-uniform vec4 boxes[4], places[4], layerBoxes[4], layerPlaces[4]; // positions in the frame, and in their texture; last the neck
+uniform vec4 boxes[4], places[4], layerBoxes[5], layerPlaces[5]; // positions in the frame, and in their texture; last the neck and a hidden ear
 uniform vec3 crop; // left, top, side
 uniform float grid, shown;
 
@@ -100,6 +100,7 @@ void main() {
     vec4 found = movingAt(q + flowAt(u));
     rgb = found.rgb;
     alpha = found.a;
+    if (within(q, layerBoxes[4])) alpha *= 1.0 - textureLod(layers, placed(q, layerBoxes[4], layerPlaces[4]) / vec2(textureSize(layers, 0)), 0.0).a;
 #ifdef TURNED
     if (between(u, others)) {
       vec2 at = (u - others.xy) / others.zw * vec2(0.5, 1.0);
@@ -209,7 +210,7 @@ export class Compositor {
   }
 
   /** Draws a frame that the worker computed. */
-  draw({ window, shown, answer, residual, seen, flows, mirror = EMPTY, layers, necks, shading }) {
+  draw({ window, shown, answer, residual, seen, flows, mirror = EMPTY, layers, necks, ear, shading }) {
     const { gl, framePx: px } = this;
     const cells = Math.sqrt(answer.length / 4);
     this.#values("answer", 4, cells, cells, answer);
@@ -218,7 +219,7 @@ export class Compositor {
     if (seen) {
       this.#bytes("seen", px, px, seen);
       const boxes = this.#together("flow", flows, (width, height, texels) => this.#values("flow", 2, width, height, texels), 2, Float32Array);
-      const over = this.#together("layers", [...layers, ...necks], (width, height, texels) => this.#bytes("layers", width, height, texels), 4, Uint8Array);
+      const over = this.#together("layers", [...layers, ...necks, ear], (width, height, texels) => this.#bytes("layers", width, height, texels), 4, Uint8Array);
       this.#values("shading", 2, shading.width, shading.height, shading.values);
       if (mirror.width) this.#values("mirror", 4, mirror.width, mirror.height, mirror.values);
       Object.assign(values, { shown, boxes: boxes.boxes, places: boxes.places, layerBoxes: over.boxes, layerPlaces: over.places });

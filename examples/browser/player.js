@@ -6,7 +6,7 @@ import { CanvasCompositor } from "./canvas.js";
 import { Compositor } from "./compositor.js";
 import { Pace } from "./pace.js";
 
-const FORMAT = "mimik export 3";
+const FORMAT = "mimik export 4";
 const AHEAD = 2; // frames that the worker is asked for, so that it never waits
 const MOST_USES = 3; // frames for which a run of the network is used; the paper's form synthesizes each face as a whole
 const REPORTED_MS = 500; // interval of the reports of a playing motion

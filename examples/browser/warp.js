@@ -2,7 +2,8 @@
 
 import { interleaved } from "./window.js";
 
-/** Data for warping in the page: the flow and its details, [x, y] each; the mirrored source; layers; the neck behind. */
+/** Data for warping in the page: the flow and its details, [x, y] each; the mirrored source; layers; the neck behind;
+ * the ear that is hidden. */
 export function warp(motion, index) {
   const field = (part, channels) => {
     const size = part.width * part.height;
@@ -16,8 +17,16 @@ export function warp(motion, index) {
     mirror: besides(motion.parts("mirror", index)[0]),
     layers: motion.parts("layers", index).map(layer),
     necks: motion.parts("neck", index).map(layer),
+    ear: opaque(motion.parts("ears", index)[0]),
     shading: gains(motion.parts("shading", index)[0]),
   };
+}
+
+/** A mask as the alpha of a layer. */
+function opaque({ values, width, height, box }) {
+  const out = new Uint8Array(4 * width * height);
+  values.forEach((value, i) => (out[4 * i + 3] = value));
+  return { box: Array.from(box), width, height, values: out };
 }
 
 /** The gain of shading, [gain, 0] of each cell. */

@@ -6,10 +6,8 @@ import { warp } from "./warp.js";
 import { WindowView, halved, prediction, synthesized } from "./window.js";
 
 const NUM_TIMED = 4; // timed runs of each provider, to select the faster one
-const APERTURES = [[13, 14], [159, 145], [386, 374]]; // points: inner lips, lids
-const MOST_OPENED = 0.015; // change of an aperture, sides of the window, that the network's last outputs do not fit
 
-let state = null; // { folder, record, ort, session, provider, view, motions }
+let state = null; // { folder, record, ort, session, provider, spare, view, motions }; spare: of WebGPU
 let held = null; // outputs of the network's last run: { name, index, open, uses, outputs }
 
 const COMMANDS = {
@@ -41,12 +39,12 @@ const COMMANDS = {
     const points = motion.row("points", index), { unit } = motion.arrays.points;
     const frame = { window, shown, networkMs: null };
     if (view) Object.assign(frame, { seen: new Uint8Array(view.draw(motion, index, window)), ...warp(motion, index) });
-    const open = apertures(record.landmarks, points, unit);
+    const open = view ? apertures(record, points, unit) : [];
     const isRecent = held?.name === name && held.uses < every && index > held.index && index - held.index <= reach;
-    if (view && isRecent && open.every((value, i) => Math.abs(value - held.open[i]) < MOST_OPENED)) held.uses++;
+    if (view && isRecent && open.every((value, i) => Math.abs(value - held.open[i]) < record.held.most_opened)) held.uses++;
     else {
       const start = performance.now();
-      const outputs = await run(feedsOf(motion, index, frame.seen));
+      const outputs = await answered(() => feedsOf(motion, index, frame.seen));
       frame.networkMs = performance.now() - start;
       held = { name, index, open, uses: 1, outputs };
     }
@@ -58,11 +56,8 @@ const COMMANDS = {
 };
 
 /** How far lips and lids are open, in sides of the window. */
-function apertures({ points: drawn, image_px: px }, points, unit) {
-  return APERTURES.map((pair) => {
-    const [a, b] = pair.map((point) => 2 * drawn.indexOf(point));
-    return (unit / px) * Math.hypot(points[a] - points[b], points[a + 1] - points[b + 1]);
-  });
+function apertures({ held: { apertures: pairs }, landmarks: { image_px: px } }, points, unit) {
+  return pairs.map(([a, b]) => (unit / px) * Math.hypot(points[2 * a] - points[2 * b], points[2 * a + 1] - points[2 * b + 1]));
 }
 
 /** Inputs of the network for a frame; seen: RGBA of its window. */
@@ -75,6 +70,17 @@ function feedsOf(motion, index, seen) {
   const [{ values, planes, height, width, unit }] = motion.parts("geometry", index);
   const geometry = Float32Array.from(values, (v) => v * unit);
   return { y: tensor(y, 3, px, px), warped: tensor(halved(seen, record.frame_px), 3, px, px), geometry: tensor(geometry, planes, height, width) };
+}
+
+/** As run; where the graphics processor is lost, with WebAssembly from then on. */
+async function answered(feeds) {
+  try {
+    return await run(feeds());
+  } catch (error) {
+    if (!state.spare) throw error;
+    Object.assign(state, { ...state.spare, spare: null });
+    return run(feeds());
+  }
 }
 
 /** Runs the network; the arrays of its outputs, by name. */
@@ -94,7 +100,7 @@ async function start(graph, address, runtime, threads, wanted) {
   try {
     const gpu = await session("ort.webgpu.bundle.min.mjs", "webgpu", address, runtime, threads);
     const [a, b] = [await timed(wasm, graph), await timed(gpu, graph)];
-    return wanted === "webgpu" || b < a ? gpu : wasm;
+    return wanted === "webgpu" || b < a ? { ...gpu, spare: wasm } : wasm;
   } catch (error) {
     if (wanted === "webgpu") throw error;
     return wasm;

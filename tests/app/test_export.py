@@ -28,6 +28,7 @@ onnx = pytest.importorskip("onnx", reason="what exports is not installed: pip in
 pytest.importorskip("onnxruntime", reason="what exports is not installed: pip install '.[export]'")
 
 from mimik.animation.avatar import Avatar
+from mimik.animation.source_frame import MOST_OPENED
 from mimik.app import cli
 from mimik.app.export import description, exporting, graphs, motion_data, settings
 from mimik.app.export.exporting import PORTRAIT
@@ -348,6 +349,8 @@ def test_the_record_describes_the_graph(people: dict[str, Path], exported: tuple
         shapes = {v.name: [size.dim_value for size in v.type.tensor_type.shape.dim] for v in values}
         assert {one["name"]: one["shape"] for one in about[ports]} == shapes
     assert str(out.parent) not in json.dumps(record)
+    pairs = [[record["landmarks"]["points"][n] for n in pair] for pair in record["held"]["apertures"]]
+    assert pairs == [[13, 14], [159, 145], [386, 374]] and record["held"]["most_opened"] == MOST_OPENED
     np.testing.assert_array_equal(video.read_image(out / "photo.png"), Avatar.load(people["texture"]).picture)
 
 
@@ -741,6 +744,54 @@ def test_the_page_shows_what_animate_shows(
     page.wait_for_function("parseFloat(document.getElementById('rate').textContent) > 0")
     page.wait_for_timeout(3000)
     print(what, page.inner_text("#rate"))
+
+
+WEBGPU = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+# Put before worker.js.
+LOSABLE = """
+const request = GPUAdapter.prototype.requestDevice;
+GPUAdapter.prototype.requestDevice = async function (...given) {
+  const device = await request.apply(this, given);
+  addEventListener("message", ({ data }) => data.command === "frame" && data.name === "talk" && device.destroy());
+  return device;
+};
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_webgpu_draws_the_same_and_webassembly_replaces_it(
+    site: Path, tab: tuple[Any, str], people: dict[str, Path]
+) -> None:
+    page, address = tab
+    motions = ("talk", "blink")
+    exporting.export(str(people["texture"]), site / "small", ExportConfig(motions=motions, size=256))
+
+    def drawn(page: Any, name: str, query: str = "") -> Image:
+        if query:
+            page.goto(f"{address}?person=small&paused&drawing=canvas{query}")
+            page.wait_for_function("window.mimik || document.querySelector('#said.error')")
+            assert page.inner_text("#said") == ""
+        data = base64.b64decode(page.evaluate(DRAW, [name, 20]))
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+    expected = [drawn(page, "blink", "&provider=wasm"), drawn(page, "talk")]
+    browser = page.context.browser.browser_type.launch(executable_path=CHROMIUM, headless=True, args=WEBGPU)
+    emulated = browser.new_page()
+    emulated.set_default_timeout(90_000)
+    emulated.goto(address)
+    if not emulated.evaluate("navigator.gpu?.requestAdapter().then(Boolean)"):
+        pytest.skip("this Chromium has no WebGPU")
+    worker = LOSABLE + (BROWSER / "worker.js").read_text()
+    headers = {"Content-Type": "text/javascript", "Cross-Origin-Embedder-Policy": "require-corp"}
+    emulated.route("**/worker.js", lambda route: route.fulfill(body=worker, headers=headers))
+    found = [drawn(emulated, "blink", "&provider=webgpu"), drawn(emulated, "talk")]  # the device is lost in between
+    assert emulated.evaluate("mimik.player.provider") == "webgpu"
+    assert min(cv2.PSNR(*pair) for pair in zip(found, expected, strict=True)) > 50
+    # An emulated graphics processor is not chosen.
+    drawn(emulated, "blink", "&")
+    assert emulated.evaluate("mimik.player.provider") == "wasm"
+    browser.close()
 
 
 @pytest.mark.slow

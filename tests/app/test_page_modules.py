@@ -22,24 +22,25 @@ if NODE is None:
 
 from mimik.animation.avatar import Avatar
 from mimik.app.export import exporting
-from mimik.app.export.exporting import PORTRAIT
 from mimik.app.export.settings import ExportConfig
 from mimik.app.export.source import ExportSource
 from mimik.app.export.stage import Stage
 from mimik.config import AnimateConfig
+from mimik.files import asset
 from mimik.motion.files import Motion
 from mimik.motion.kinds import bundled_motions
 
 PAGE = Path(__file__).resolve().parents[2] / "examples" / "browser"
 SIZE = 384
-FRAMES = (0, 3, 6)  # of every eighth frame of the motion
+FRAMES = (0, 3, 5)  # of every eighth frame of the motion; in the last, the head hides an ear
 # What the page of a format reads; raise EXPORT_FORMAT when it changes, or older pages draw nonsense.
 LAYOUT = {
-    "mimik export 3": (
-        "brightened digital_source_type format frame_px graphs grid host landmarks max_brighter model motions notice "
-        "num_geometry person program redrawn rim shade_px window_in_face_heights",
+    "mimik export 4": (
+        "brightened digital_source_type format frame_px graphs grid held host landmarks max_brighter model motions "
+        "notice num_geometry person program redrawn rim shade_px window_in_face_heights",
         "windows:4 points:2 flow:2 geometry:4 shading:1 details_boxes:4 details:2 mirror_boxes:4 mirror:5 "
-        "interior_boxes:4 interior:1 layers_boxes:4 layers:4 seen_layers_boxes:4 seen_layers:4 neck_boxes:4 neck:4",
+        "interior_boxes:4 interior:1 layers_boxes:4 layers:4 seen_layers_boxes:4 seen_layers:4 neck_boxes:4 neck:4 "
+        "ears_boxes:4 ears:1",
     )
 }
 
@@ -55,7 +56,8 @@ def test_the_modules_draw_what_the_program_draws(tmp_path: Path) -> None:
     kept = ("turn", "shift", "zoom", "offset", "blendshapes", "seen")
     motion = replace(whole, **{key: getattr(whole, key)[:64:8] for key in kept})
     motion.save(tmp_path / "part.motion")
-    config = ExportConfig(photo=PORTRAIT, motions=(str(tmp_path / "part.motion"),), size=SIZE)
+    photo = asset("portraits/generated_man_1.jpg")
+    config = ExportConfig(photo=photo, motions=(str(tmp_path / "part.motion"),), size=SIZE)
     folder = tmp_path / "out"
     exporting.export("texture", folder, config)
     record = json.loads((folder / "export.json").read_text())
@@ -81,10 +83,10 @@ def test_the_modules_draw_what_the_program_draws(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
 
-    avatar = Avatar.from_photos([PORTRAIT])
+    avatar = Avatar.from_photos([photo])
     source = avatar.source_frame(AnimateConfig(size=SIZE, model="geometry"))
     stage = Stage(avatar, ExportSource.of("texture", config).config, SIZE)
-    shades = []
+    shades, ears = [], []
     targets = stage.targets(Motion.load(tmp_path / "part.motion"), FRAMES)
     for place, target in zip(json.loads(done.stdout), targets, strict=True):
         flow = stage.warper.flow(target)
@@ -98,7 +100,12 @@ def test_the_modules_draw_what_the_program_draws(tmp_path: Path) -> None:
         expected = source.paint(source.flow(target), target)
         part = expected[place["y"] : place["y"] + shape[0], place["x"] : place["x"] + shape[1]]
         assert cv2.PSNR(frame[..., :3], part) > 48
+        hidden = stage.ears(flow)[place["y"] : place["y"] + shape[0], place["x"] : place["x"] + shape[1]] > 128
+        ears.append(int(hidden.sum()))
+        if hidden.any():
+            assert np.abs(frame[hidden, :3].astype(float) - part[hidden]).mean() < 1
     assert max(shades) > 0.02
+    assert ears[:2] == [0, 0] and ears[2] > 500
 
 
 PACE = """

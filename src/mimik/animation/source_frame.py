@@ -37,8 +37,8 @@ MAX_VIDEO_SIDE = 4096  # larger videos need an H.264 level that few players supp
 _CROP_SHOWN = 0.8  # share of the flow's square that --frame crop shows: its border does not move
 _AROUND_SCALE = 3.6  # side of the square around it that may move into it, as Crop.around's scale
 _SMALL = 0.75  # sides of the frames of Quality.SMALL
-_APERTURES = np.array([(13, 14), (159, 145), (386, 374)])  # points: inner lips, lids
-_MOST_OPENED = 0.015  # change of an aperture, sides of the network's window, that the outputs before do not fit
+APERTURES = np.array([(13, 14), (159, 145), (386, 374)])  # points: inner lips, lids
+MOST_OPENED = 0.015  # change of an aperture, sides of the network's window, that the outputs before do not fit
 
 
 class SourceFrame:
@@ -274,8 +274,8 @@ class SourceFrame:
 
     def _fits(self, points: NDArray[Any], later: NDArray[Any]) -> bool:
         """Whether the network's outputs for face points [478, 3] fit later ones: lips and lids are about as open."""
-        opened = [np.linalg.norm(p[_APERTURES[:, 0], :2] - p[_APERTURES[:, 1], :2], axis=1) for p in (points, later)]
-        return bool(np.abs(opened[1] - opened[0]).max() < _MOST_OPENED * window_around(self.face.points).side)
+        opened = [np.linalg.norm(p[APERTURES[:, 0], :2] - p[APERTURES[:, 1], :2], axis=1) for p in (points, later)]
+        return bool(np.abs(opened[1] - opened[0]).max() < MOST_OPENED * window_around(self.face.points).side)
 
     def images(
         self,

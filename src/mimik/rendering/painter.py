@@ -223,7 +223,7 @@ class Painter:
             if matte is not None:
                 self.moved_matte[band] = cv2.extractChannel(four, 3)
         if matte is not None and flow.ears:
-            self._remove_ears(flow, left_top)
+            self.remove_ears(self.moved_matte, flow, left_top)
         if flow.mirror is not None:
             other = self._lit if plane is self._picture else plane
             self._add_other_side(part, left_top, other, flow.mirror, self.moved_matte if matte is not None else None)
@@ -317,14 +317,14 @@ class Painter:
         cells = square.cut((self._texture.amplitude > _SMOOTH_SKIN).astype(np.uint8) * 255, GRID)
         return np.asarray(cv2.dilate(cells, np.ones((3, 3), np.uint8)))
 
-    def _remove_ears(self, flow: Flow, left_top: NDArray[np.int_]) -> None:
-        """Make hidden ears transparent in the matte of a part of the canvas that begins at left_top."""
+    def remove_ears(self, matte: NDArray[np.uint8], flow: Flow, left_top: NDArray[np.int_]) -> None:
+        """Make hidden ears transparent in the warped matte of a part of the canvas that begins at left_top."""
         maps = self._maps(flow)
         for ear in flow.ears:
             mask = self._ear_masks[ear.side]
             if mask is None:
                 continue
-            shape = self.moved_matte.shape
+            shape = matte.shape
             first, last = (tuple((edge * GRID).astype(int).tolist()) for edge in (ear.low, ear.high))
             low, high = (np.array(edge).clip(left_top, left_top + shape[::-1]) for edge in self._pixels(first, last))
             if (high <= low).any():
@@ -337,7 +337,7 @@ class Painter:
             found = cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             found = cv2.resize(found, tuple((high - low).tolist()), interpolation=cv2.INTER_AREA)
             (left, top), (right, bottom) = low - left_top, high - left_top
-            part = self.moved_matte[top:bottom, left:right]
+            part = matte[top:bottom, left:right]
             kept = cv2.convertScaleAbs(found, alpha=-ear.share, beta=255)
             cv2.multiply(part, kept, dst=part, scale=1 / 255)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from mimik.animation.source_frame import APERTURES, MOST_OPENED
 from mimik.app.export.networks import LICENSE, NOTICE
 from mimik.app.export.settings import EXPORT_FORMAT, OPSET, Graph
 from mimik.app.export.source import ExportSource
@@ -101,8 +102,10 @@ def describe(
     if form == "texture":
         record |= {"grid": GRID, "num_geometry": NUM_GEOMETRY, "window_in_face_heights": WINDOW_SCALE}
         record |= {"redrawn": REDRAWN, "shade_px": SHADE_PX, "max_brighter": MAX_BRIGHTER}
-        numbers = [record["landmarks"]["points"].index(point) for point in FEATURE_CORNERS]
-        record |= {"brightened": {**BRIGHTENED, "points": numbers}}
+        numbers = {point: number for number, point in enumerate(record["landmarks"]["points"])}
+        record |= {"brightened": {**BRIGHTENED, "points": [numbers[point] for point in FEATURE_CORNERS]}}
+        pairs = [[numbers[point] for point in pair] for pair in APERTURES.tolist()]
+        record |= {"held": {"apertures": pairs, "most_opened": MOST_OPENED}}
     if person is not None:
         record |= {"person": person, "motions": motions}
     return record

@@ -112,6 +112,7 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
         _Cut("layers", 1.0, _NUM_LAYERS, 1, [], []),
         _Cut("seen_layers", 1.0, _NUM_LAYERS, 1, [], []),
         _Cut("neck", 1.0, _NUM_NECKS, 1, [], []),
+        _Cut("ears", 1 / 255, 1, 1, [], []),
     ]
     for done, target in enumerate(stage.targets(motion), start=1):
         window = stage.window_at(target)
@@ -134,6 +135,7 @@ def motion_file(stage: Stage, motion: Motion, progress: Callable[[int, int], Non
                 _rows(stage.layers(flow)),
                 _rows(stage.layers_in(window, flow)),
                 stage.necks(target) or [(_EMPTY, np.zeros((4, 0, 0), np.uint8))],
+                [_trimmed(stage.ears(flow)[None])],
             )
             for cut, parts in zip(cuts, found, strict=True):
                 cut.add(parts)

@@ -13,7 +13,7 @@ from mimik.files import can_write_in
 from mimik.media import formats
 from mimik.motion.kinds import check_driver
 
-EXPORT_FORMAT = "mimik export 3"
+EXPORT_FORMAT = "mimik export 4"
 PRECISIONS = ("fp32", "fp16", "int8")
 RECORD_NAME = "export.json"
 OPSET = 17

@@ -71,6 +71,7 @@ class Stage:
         self.window, self.scale = network_window(points, config)
         self.reduced = reduced(self.moving, self.scale)
         self._paints = Painter(self.moving, self.warper)
+        self._with_matte = None if self.matte is None else Painter(self.moving, self.warper, matte=self.matte)
         self.is_gray = self._paints.is_gray
         self._paints_reduced = Painter(self.reduced, self.warper, self.scale)
 
@@ -128,6 +129,15 @@ class Stage:
             RGBA, [H, W, 4].
         """
         return _over_anything(self._paints, self.moving, flow, self._paints.overlays(flow))
+
+    def ears(self, flow: Flow) -> NDArray[np.uint8]:
+        """Share of the matte that is removed from a frame, because an ear is hidden: [H, W], 255 is all."""
+        removed = np.zeros(self.picture.shape[:2], np.uint8)
+        if self._with_matte is not None and flow.ears:
+            kept = np.full(self._with_matte.canvas.size[::-1], 255, np.uint8)
+            self._with_matte.remove_ears(kept, flow, np.zeros(2, int))
+            self._with_matte.canvas.part(removed)[...] = 255 - kept
+        return removed
 
     def necks(self, target: NDArray[Any]) -> list[tuple[tuple[int, int, int, int], NDArray[np.uint8]]]:
         """The neck behind the head, at most two parts: left, top, width and height; RGBA, premultiplied, [4, h, w]."""
