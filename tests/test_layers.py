@@ -131,6 +131,7 @@ LINES = (
     "verify missing.mp4",
     "detect missing.mp4",
     "motion extract missing.mp4 -o out.motion",
+    "web --host 0.0.0.0",
 )
 TRAINING_LINES = (
     "train --data missing --out run",

@@ -6,6 +6,7 @@ import gc
 import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from mimik.animation.options import check_model
 from mimik.app.cli.console import command, print_line, print_notes, print_report, verify_hint
 from mimik.app.cli.options import Force, OnlyFields, Signing, local_credentials, parse_integer
 from mimik.app.cli.progress import Display, working
+from mimik.app.guard import check_host
 from mimik.app.live.controls import AUTO, LIVE_SIZE, Controls
 from mimik.app.serving import STUDIO_PORT, Serving
 from mimik.app.web.sessions import Limits
@@ -204,15 +206,15 @@ def web_command(
     limits: Annotated[Limits, OnlyFields("upload_mb seconds")],
 ) -> None:
     """Animate, learn, edit and verify in the browser, and over HTTP from other programs (docs/web.md)."""
-    from mimik.app.web.parts import gradio_needed
+    check_model(config.model)
+    check_host(serving.host, serving.password)
     from mimik.app.web.server import served_studio
 
-    check_model(config.model)
     local_credentials()
-    with working("starting the app"):
-        gradio_needed()
     try:
-        with served_studio(serving, model=config.model, limits=limits) as address:
+        with ExitStack() as app:
+            with working("starting the app"):
+                address = app.enter_context(served_studio(serving, model=config.model, limits=limits))
             print_line(f"The app: {address}")
             print_line("Press Ctrl-C to end it.")
             if serving.open_page:
