@@ -438,7 +438,13 @@ def test_a_recording_ends_at_its_limit(call: Call, tmp_path: Path, monkeypatch: 
     assert 1 <= recording.num_frames <= 9
 
 
-@pytest.mark.parametrize("name, message", [("call.gif", "--record .*use a file ending in"), ("there.mp4", "exists")])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("call.gif", "--record .*use a file ending in"),
+        ("there.mp4", "--record .*already exists; pass --force to replace it, or use another --record"),
+    ],
+)
 def test_a_recording_that_cannot_be_is_refused_at_once(call: Call, tmp_path: Path, name: str, message: str):
     (tmp_path / "there.mp4").write_bytes(b"mine")
     with pytest.raises(InputError, match=message):

@@ -20,7 +20,7 @@ def output_path(out: str | Path) -> Path:
     return Path(out)
 
 
-def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = (), option: str = "-o") -> None:
     """Raise the errors of `seal` for an output path before the work is done.
 
     Args:
@@ -28,19 +28,21 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
             BESIDE is a file beside it, which is checked, too.
         force: whether existing output may be replaced.
         inputs: files that are read; never replaced, even with force.
+        option: that names the output, for messages.
 
     Raises:
         InputError: if out has an unknown format, exists without force, is one of the inputs (also through links), or is
             a folder where a file is required, or if its folder is missing or not writable.
     """
+    named = f"{option} {out}"
     pattern = frames_pattern(out)
     if pattern is None and out.suffix.lower() not in (*MEDIA_TYPES, *BESIDE):
         raise InputError(
-            f"-o {out}: use a file ending in {', '.join((*MEDIA_TYPES, *BESIDE))}, a folder for PNG frames, or "
+            f"{named}: use a file ending in {', '.join((*MEDIA_TYPES, *BESIDE))}, a folder for PNG frames, or "
             "frames/%05d.webp."
         )
     if pattern is not None and not (FRAMES_PATTERN.fullmatch(pattern.name) and pattern.suffix.lower() in STILLS):
-        raise InputError(f"-o {out}: a pattern has one %05d and ends in {', '.join(STILLS)}, as in frames/%05d.webp.")
+        raise InputError(f"{named}: a pattern has one %05d and ends in {', '.join(STILLS)}, as in frames/%05d.webp.")
 
     for path in inputs:
         if pattern is None:
@@ -49,7 +51,7 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
             real = path.resolve()
             is_input = real.parent == pattern.parent.resolve() and bool(frame_names(pattern).fullmatch(real.name))
         if is_input:
-            raise InputError(f"-o {out}: the input {path} would be replaced; pass another -o.")
+            raise InputError(f"{named}: the input {path} would be replaced; pass another {option}.")
 
     # The folder in which the file, the frames, or the new folder of frames is created.
     parent = out.parent if pattern is None else pattern.parent
@@ -57,29 +59,31 @@ def check_output(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None
     folder = parent.parent if is_new else parent
     if not folder.is_dir():
         what = "is not a folder" if os.path.lexists(folder) else "does not exist"
-        raise InputError(f"-o {out}: the folder {folder} {what}; create it first, or pass another -o.")
+        raise InputError(f"{named}: the folder {folder} {what}; create it first, or pass another {option}.")
     if not can_write_in(folder):
-        raise InputError(f"-o {out}: the folder {folder} is not writable; pass another -o.")
+        raise InputError(f"{named}: the folder {folder} is not writable; pass another {option}.")
 
     if pattern is not None:
         if not is_new and not force and any(folder.iterdir()):
-            raise InputError(f"-o {out}: {folder} is not empty; pass --force to replace its frames, or use another -o.")
+            raise InputError(
+                f"{named}: {folder} is not empty; pass --force to replace its frames, or use another {option}."
+            )
     elif os.path.lexists(out):
         if out.is_dir():
-            raise InputError(f"-o {out}: is a folder; use the name of a file in it.")
+            raise InputError(f"{named}: is a folder; use the name of a file in it.")
         if out.exists() and not out.is_file():
-            raise InputError(f"-o {out}: is not a regular file; pass another -o.")
+            raise InputError(f"{named}: is not a regular file; pass another {option}.")
         if not force:
-            raise InputError(f"-o {out}: already exists; pass --force to replace it, or use another -o.")
+            raise InputError(f"{named}: already exists; pass --force to replace it, or use another {option}.")
     if (sidecar := sidecar_of(out)) is not None and os.path.lexists(sidecar):
         if not sidecar.is_file():
             raise InputError(
-                f"-o {out}: its manifest goes into {sidecar}, which is not a regular file; pass another -o."
+                f"{named}: its manifest goes into {sidecar}, which is not a regular file; pass another {option}."
             )
         if not force:
             raise InputError(
-                f"-o {out}: its manifest goes into {sidecar}, which exists; pass --force to replace both, or use "
-                "another -o."
+                f"{named}: its manifest goes into {sidecar}, which exists; pass --force to replace both, or use "
+                f"another {option}."
             )
 
 

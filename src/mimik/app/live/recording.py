@@ -125,7 +125,7 @@ def check_recording(out: Path, *, force: bool, inputs: Sequence[Path]) -> None:
     fast = [suffix for suffix in video.CONTAINERS if suffix != ".webm"]  # VP9 is too slow for a call
     if out.suffix.lower() not in fast or "%" in out.name:
         raise InputError(f"--record {out}: use a file ending in {', '.join(fast)}.")
-    check_output(out, force=force, inputs=inputs)
+    check_output(out, force=force, inputs=inputs, option="--record")
 
 
 class VirtualCamera:
