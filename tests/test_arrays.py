@@ -1,11 +1,11 @@
-"""arrays.py: smoothstep, and the fit of a line."""
+"""arrays.py: smoothstep, the fit of a line, and a spline."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from mimik.arrays import line_fit, smoothstep
+from mimik.arrays import line_fit, smoothstep, spline
 
 
 def test_the_smoothstep_by_hand() -> None:
@@ -23,3 +23,12 @@ def test_a_line_is_fitted_also_where_it_has_no_slope(recwarn: pytest.WarningsRec
     assert line_fit(x, noisy) == pytest.approx(np.polyfit(x, noisy, 1))
     assert line_fit(np.full(50, 0.7, np.float32), noisy) == (0, pytest.approx(noisy.mean()))
     assert not recwarn  # np.polyfit warns here
+
+
+def test_a_spline_passes_through_its_points_and_curves_between_them() -> None:
+    points = np.array([2.0, 3, 1, 1, 5])
+    curve = spline(5, 2) @ points
+    np.testing.assert_allclose(curve[::2], points)
+    np.testing.assert_allclose(curve[3], (-2 + 9 * 3 + 9 * 1 - 1) / 16)  # Catmull-Rom: (-1, 9, 9, -1) / 16
+    np.testing.assert_allclose(curve[1], (-(2 * 2 - 3) + 9 * 2 + 9 * 3 - 1) / 16)  # a point before, on the line
+    np.testing.assert_allclose(spline(4, 5) @ np.arange(4.0), np.linspace(0, 3, 16))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -46,3 +47,27 @@ def line_fit(x: NDArray[Any], y: NDArray[Any]) -> tuple[float, float]:
     variance = float((away * away).mean())
     slope = float((away * y).mean()) / variance if variance > 1e-6 else 0.0
     return slope, float(y.mean() - slope * x.mean())
+
+
+@functools.cache
+def spline(points: int, per_segment: int) -> Float:
+    """[M, points] weights of samples of a Catmull-Rom spline through points; M = (points - 1) * per_segment + 1."""
+    t = np.linspace(0, 1, per_segment, endpoint=False)
+    basis = np.stack(
+        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1
+    ) / 2  # fmt: skip
+    rows = np.zeros(((points - 1) * per_segment + 1, points))
+    for segment in range(points - 1):
+        for k in range(4):
+            at = segment + k - 1
+            part = rows[segment * per_segment : (segment + 1) * per_segment]
+            if at < 0:  # linear extrapolation of the end points
+                part[:, 0] += 2 * basis[:, k]
+                part[:, 1] -= basis[:, k]
+            elif at >= points:
+                part[:, -1] += 2 * basis[:, k]
+                part[:, -2] -= basis[:, k]
+            else:
+                part[:, at] += basis[:, k]
+    rows[-1, -1] = 1
+    return rows

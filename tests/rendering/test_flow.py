@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from conftest import eyes_closed, mouth_opened, turned
+from mimik.arrays import spline
 from mimik.face import landmarks as faces
 from mimik.face.landmarks import Face, Landmarker, head_pose
 from mimik.media import video
 from mimik.rendering import flow as flow_module
 from mimik.rendering.crop import WINDOW_SCALE, Crop
-from mimik.rendering.field import GRID, area_ratio, centers_along, unfold
+from mimik.rendering.field import FINE, GRID, area_ratio, centers_along, unfold
 from mimik.rendering.flow import NUM_GEOMETRY, Flow, Warper
 
 PORTRAITS = Path(__file__).resolve().parents[3] / "shared" / "portraits"
@@ -211,6 +212,29 @@ def test_the_near_edge_of_the_cheek_stays_smooth(warper: Warper, flow_of, portra
     rows = np.arange(int(y.min() * GRID) - 4, int(y.max() * GRID) + 4)
     found = np.array([np.interp(line, sampled[row], centers) for row in rows])
     assert np.ptp(found - np.polyval(np.polyfit(rows, found, 2), rows)) < 0.01
+
+
+def test_the_edge_of_a_flat_lip_that_becomes_round_is_not_wavy(portrait_face: Face) -> None:
+    """Between its points, too, the edge of the frame's lip shows the edge of the photo's."""
+    source = portrait_face.points.astype(np.float64)
+    outer = faces.LIPS_OUTER_LOWER
+    ends, arch = np.linspace(source[61, 1], source[291, 1], 11), np.sin(np.linspace(0, np.pi, 11))
+    source[outer, 1] += 0.6 * (ends + 6 * arch - source[outer, 1])
+    target = mouth_opened(source, 0.08)
+    target[faces.LIPS, 0] += 0.25 * (source[[61, 291], 0].mean() - target[faces.LIPS, 0])
+    warper = Warper(source.astype(np.float32), 512, 512)
+    lips = warper.flow(target).details[0]
+    segment = 16
+    curve = spline(len(outer), segment)
+    edge = warper.crop.to_unit(curve @ target[outer, :2])
+    at = (edge * GRID - [lips.columns.start, lips.rows.start]) * FINE - 0.5
+    shown = edge + cv2.remap(lips.offset, at.astype(np.float32)[None], None, cv2.INTER_LINEAR)[0]
+    own = warper.crop.to_unit(curve @ source[outer, :2])
+    below = (shown[:, 1] - np.interp(shown[:, 0], *own.T)) / np.linalg.norm(own[-1] - own[0])
+    mean = np.convolve(below, np.full(2 * segment + 1, 1 / (2 * segment + 1)), "same")
+    off_corners = slice(2 * segment, -2 * segment)
+    assert np.abs(below[off_corners]).max() < 0.006  # of the mouth's width
+    assert (below - mean)[off_corners].std() < 0.00035
 
 
 def test_folds_that_an_opening_hides_leave_the_lips_sharp(

@@ -40,6 +40,7 @@ from mimik.rendering.head_mesh import (
     beside_jaw,
     follows_corners,
     head,
+    lips_rim,
     long_hair,
     normals,
     on_outline,
@@ -84,6 +85,7 @@ _NEAR_BORDER = -0.02, 0.12  # crop sides from a fixed border, over which hair be
 _CUT = 0.1, 0.5  # matte value at the picture's edge, over which the edge counts as cutting the person
 _CUT_CELLS = 1.5  # sigma over which it is smoothed from row to row
 _EAR_MARGIN = 0.025  # crop sides around the far outline, in which a hidden ear is removed
+_LIPS_SMOOTH = 1.0  # cells / FINE: the kernel's cusps at the points of a lip that moves far would make its edge wavy
 _SLIT = 0.04  # eye widths: opening that the flow keeps between closed lids; the eyelids are drawn over it
 _MOVED = 0.004, 0.03  # eye widths of lid or gaze motion, over which the eye layers fade in
 
@@ -317,25 +319,27 @@ class Warper:
             hidden = np.maximum(hidden, turned * ramp(behind, 0.5 * DEPTH_GAP, 1.5 * DEPTH_GAP))
 
         keep = self._control
-        rim = LIPS_RIM[:, self._in_photo[LIPS_RIM].all(0)]
+        is_rim = self._in_photo[LIPS_RIM].all(0)
+        rim = LIPS_RIM[:, is_rim]
         to_outline = on_outline(goal, moved.rotation)
         turns, sways, one_way = self._border_moves
         border = self._border[:, :2] + (motion.apply(self._border) - self._border)[:, :2] * turns
         border += sway[:, :2] * (sways + (one_way * outward).clip(0))
         to_jaw = beside_jaw(goal, moved)
         to_scalp = self._from_scalp + (moved.apply(scalp()[0]) - self._from_scalp) * self._scalp_follows
-        to = np.concatenate([goal[keep, :2], goal[rim, :2].mean(0), to_outline, to_jaw, to_scalp[:, :2], border])
+        to = np.concatenate([goal[keep, :2], lips_rim(goal)[is_rim], to_outline, to_jaw, to_scalp[:, :2], border])
         come_from = np.concatenate(
             [
                 self.source[keep, :2],
-                self.source[rim, :2].mean(0),
+                lips_rim(self.source)[is_rim],
                 self._from_outline,
                 self._from_jaw,
                 self._from_scalp[:, :2],
                 self._border[:, :2],
             ]
         )
-        parts = [part for part in (part_around(goal[index]) for index in face.DETAILED) if part is not None]
+        lips, *eyes = (part_around(goal[index]) for index in face.DETAILED)
+        parts = [part for part in (lips, *eyes) if part is not None]
         slack = np.full(len(to), RIDGE)
         sides = slice(len(keep) + rim.shape[1], len(to) - len(to_jaw) - len(to_scalp) - len(border))
         slack[sides] *= _OUTLINE_SLACK
@@ -343,6 +347,8 @@ class Warper:
         behind_head = np.concatenate([hidden[keep], hidden[rim].max(0), side, hidden[JAW], self._scalp_hidden(moved)])
         slack[: len(behind_head)] *= _HIDDEN_SLACK**behind_head
         smooth, fine = smooth_field(to, come_from - to, slack, parts)
+        if lips is not None:
+            fine[0] = cv2.GaussianBlur(fine[0], (0, 0), _LIPS_SMOOTH)
 
         offset = smooth
         unseen = np.zeros((GRID, GRID), bool)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import ramp, smoothstep
+from mimik.arrays import Float, ramp, smoothstep, spline
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Pose, canonical_mesh
 
@@ -26,9 +26,10 @@ _LIDS = [27, 28, 29, 30, 56, 190, 247, 257, 258, 259, 260, 286, 414, 467, 23, 24
 _UNDER_CHIN = [18, 200, 199, 175, 32, 262, 208, 428, 171, 396]
 _SHELL = range(face.NUM_POINTS, face.NUM_POINTS + 2 * len(face.OVAL), 1)
 CONTROL = np.array(sorted({*_FEATURE_POINTS, *CHEEKS, *FOREHEAD, *_LIDS, *_UNDER_CHIN, *_SHELL}))
-# [2, 20] neighboring points of the lips' outer contour. Their midpoints are control points too; otherwise the contour
-# of a lip that moves far would be wavy.
-LIPS_RIM = np.array([pair for line in (face.LIPS_OUTER_UPPER, face.LIPS_OUTER_LOWER) for pair in pairwise(line)]).T
+# [2, 20] neighboring points of the lips' outer contour. The points of the contour between them are control points too;
+# otherwise the contour of a lip that moves far would be wavy.
+_OUTER_LIPS = np.array([face.LIPS_OUTER_UPPER, face.LIPS_OUTER_LOWER])
+LIPS_RIM = np.array([pair for line in _OUTER_LIPS.tolist() for pair in pairwise(line)]).T
 # Points of the jaw's edge. Points beside them, outward and down by these distances, move with the jaw. Without these, a
 # neck, which turns less than the head, would pull skin of the jaw sideways.
 JAW = np.array([132, 58, 172, 361, 288, 397])
@@ -323,3 +324,11 @@ def rasterize(
         a, b, c = (attribute[corner[:, i]] for i in range(3))
         out[filled] = a + w1 * (b - a) + w2 * (c - a)
     return depth.reshape(grid, grid), out.reshape(grid, grid, -1)
+
+
+def lips_rim(points: NDArray[Any]) -> Float:
+    """[20, 2] points of the lips' outer contour between the neighboring ones of LIPS_RIM, on smooth curves.
+
+    Args: points: [478+, 2 or 3].
+    """
+    return np.asarray((spline(_OUTER_LIPS.shape[1], 2)[1::2] @ points[_OUTER_LIPS, :2]).reshape(-1, 2))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from conftest import turned
+from mimik.arrays import spline
 from mimik.face.landmarks import Face
 from mimik.rendering.flow import Warper
-from mimik.rendering.layers import eye_contours
 from mimik.rendering.layers.eye_contours import (
     LIDS_OF_EYES,
     EyeFrame,
@@ -48,7 +48,7 @@ def test_a_curve_goes_through_its_points_and_a_line_stays_one(number: int) -> No
     line = np.stack([x, 0.2 * x - 0.1], 1)
     inside = (table_places() >= 0) & (table_places() <= 1)
     np.testing.assert_allclose(height_table(line)[inside], 0.2 * table_places()[inside] - 0.1, atol=1e-4)
-    weights = eye_contours._spline(number)
+    weights = spline(number, 8)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-12)  # a shift shifts the curve
 
 

@@ -113,6 +113,18 @@ def test_lips_meet_gradually_toward_the_corners() -> None:
     np.testing.assert_allclose(mouth._tapered(0.1 * outline, px_per_mm=1)[5], 0.1 * outline[5])  # also if it is small
 
 
+def test_the_lips_edge_is_curved_through_its_points() -> None:
+    """Points of an ellipse: the edge stays close to the ellipse, and a polygon does not."""
+    angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+    outline = np.stack([-50 * np.cos(angles), -20 * np.sin(angles)], 1)
+    edge = mouth._curved(outline)
+    np.testing.assert_allclose(edge[:: mouth._PER_SEGMENT], outline, atol=1e-9)
+    away = np.abs(np.hypot(edge[:, 0] / 50, edge[:, 1] / 20) - 1)
+    inner = np.abs(edge[:, 0]) < 45  # at the corners of the mouth, the curve ends
+    chords = np.hypot(*((outline + np.roll(outline, 1, 0)) / 2 / [50, 20]).T)
+    assert away[inner].max() < 0.15 * (1 - chords).max()
+
+
 def test_the_line_between_closed_lips_stays_out_of_the_rims_of_open_ones(portrait: Image, shut: np.ndarray) -> None:
     lips = np.full_like(portrait, (190, 120, 120))
     line = np.round(shut[faces.LIPS_INNER_UPPER, :2]).astype(np.int32)

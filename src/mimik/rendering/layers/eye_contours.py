@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import spline
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array
 
@@ -100,33 +101,9 @@ def table_columns(x: Array) -> Array:
     return (x - np.float32(_FIRST)) * np.float32((_STEPS - 1) / (_LAST - _FIRST))
 
 
-@functools.cache
-def _spline(points: int) -> NDArray[np.float64]:
-    """[M, points] weights of M samples of a Catmull-Rom spline through this number of points."""
-    t = np.linspace(0, 1, _PER_SEGMENT, endpoint=False)
-    basis = np.stack(
-        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1
-    ) / 2  # fmt: skip
-    rows = np.zeros(((points - 1) * _PER_SEGMENT + 1, points))
-    for segment in range(points - 1):
-        for k in range(4):
-            at = segment + k - 1
-            part = rows[segment * _PER_SEGMENT : (segment + 1) * _PER_SEGMENT]
-            if at < 0:  # linear extrapolation of the end points
-                part[:, 0] += 2 * basis[:, k]
-                part[:, 1] -= basis[:, k]
-            elif at >= points:
-                part[:, -1] += 2 * basis[:, k]
-                part[:, -2] -= basis[:, k]
-            else:
-                part[:, at] += basis[:, k]
-    rows[-1, -1] = 1
-    return rows
-
-
 def height_table(points: NDArray[Any]) -> NDArray[np.float64]:
     """y of the spline through chart points [N, 2], at table_places(); constant beyond its ends."""
-    curve = _spline(len(points)) @ points
+    curve = spline(len(points), _PER_SEGMENT) @ points
     x = np.maximum.accumulate(curve[:, 0] + 1e-6 * np.arange(len(curve)))
     return np.interp(table_places(), x, curve[:, 1])
 

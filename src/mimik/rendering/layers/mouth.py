@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimik.arrays import line_fit, smoothstep
+from mimik.arrays import line_fit, smoothstep, spline
 from mimik.face.landmarks import Array, Image, Pose
 from mimik.rendering.layers import teeth
 from mimik.rendering.layers.arch import Wall, lower_wall, upper_wall
@@ -30,6 +30,7 @@ from mimik.rendering.layers.teeth import Texture
 # difference from the real frames at gaps of 9 to 12 mm: 0.04 of the skin's brightness; before: 0.09), L1 inside the
 # lips (36.9) and edge energy (0.8 of the real frames').
 _SOFT_MM = 0.35  # blur of the lips' edge over the interior
+_PER_SEGMENT = 6  # points of the lips' edge per landmark
 # Toward its corners an opening closes faster than its landmarks: from this gap on, or this share of the largest one.
 _CORNER_MM, _CORNER = 4.0, 0.6
 _LIGHT_MM = 1.6, 3.5  # sigma of the Gaussian aperture through which light reaches the front teeth, and the back
@@ -254,7 +255,7 @@ class MouthLayer:
         patch = self._patch(opening)
         if min(patch.shape) < 2:
             return None
-        outline = _tapered(patch.outline, patch.px_per_mm)
+        outline = _curved(_tapered(patch.outline, patch.px_per_mm))
         alpha = soft_polygon(outline, patch.shape, max(_SOFT_MM * patch.px_per_mm, 0.6))
         color = self._inside(patch, opening.drop_mm)
         if opening.changed < 1:
@@ -404,6 +405,13 @@ def _width(patch: _Patch) -> float:
 def _gap(outline: NDArray[Any]) -> float:
     """Largest gap of an opening; outline [20, 2]: the upper lip's contour, then the lower lip's, reversed."""
     return float(np.linalg.norm(outline[:10:-1] - outline[1:10], axis=1).max())
+
+
+def _curved(outline: NDArray[Any]) -> NDArray[np.float64]:
+    """An outline [20, 2] with a smooth curve through its points, for each lip from corner to corner."""
+    between = spline(11, _PER_SEGMENT)
+    lower = np.concatenate([outline[10:], outline[:1]])
+    return np.concatenate([between @ outline[:11], (between @ lower)[1:-1]])
 
 
 def _tapered(outline: NDArray[Any], px_per_mm: float) -> NDArray[np.float64]:
