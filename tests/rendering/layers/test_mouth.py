@@ -192,6 +192,20 @@ def test_the_photos_own_teeth_keep_their_light(portrait: Image, portrait_face: F
     np.testing.assert_allclose(after, before, rtol=0.12)
 
 
+def test_the_teeth_above_the_photos_own_do_not_take_their_spots() -> None:
+    """A strip of own teeth of 180 +- 30 below a set of 200: the set becomes 180, the same everywhere."""
+    u, v = teeth.wall_grid(3)
+    seen = np.broadcast_to((np.abs(u) < 18) & (v[:, None] > -3) & (v[:, None] < 0), (len(v), len(u)))
+    spots = np.broadcast_to((180 + 30 * np.sign(np.sin(u / 2)))[None, :, None], (*seen.shape, 3))
+    weight = seen[..., None].astype(np.float32)
+    lit = teeth.Texture(np.ones((*seen.shape, 1), np.float32), seen, 3, -teeth.HALF_MM, -teeth.TOP_MM)
+    own = teeth.Texture(np.concatenate([spots, weight], -1).astype(np.float32), seen, 3, lit.left, lit.top)
+    chosen = np.full((*seen.shape, 4), 200, np.float32)
+    chosen[..., 3] = 1
+    found = mouth._OwnTeeth(own, lit, 0.5, np.full(3, 180), 0.0, 8.0).under(chosen, 3)[..., :3]
+    np.testing.assert_allclose(found[:, np.abs(u) < 12], 180, atol=4)
+
+
 def test_pursed_lips_shade_the_teeth(portrait: Image, shut: np.ndarray) -> None:
     warper = Warper(shut.astype(np.float32), 512, 512)
     painter = Painter(portrait, warper)

@@ -65,7 +65,8 @@ _MIN_OWN_SHADE = 0.15  # lower bound of the light at the photo's own teeth, in t
 # The photo's own teeth behind lips that a smile draws back: bounds of the share of light that reaches them even under
 # the lip, gap over which it rises, and width of a mouth over which it smiles (in the training set: 54 mm or more).
 _BARED, _BARED_MM, _BARED_WIDTH_MM = (0.2, 0.8), (1.5, 5.0), (50.0, 60.0)
-_LIKE_OWN, _LIKE_OWN_MM = (0.7, 1.4), 3.0  # bounds, and sigma, of the light by which a set is matched to the own teeth
+# Bounds, and sigma, of the light by which a set is matched to the own teeth; finer, it would draw their spots larger.
+_LIKE_OWN, _LIKE_OWN_MM = (0.7, 1.4), 6.0
 _SHADED_MM = 1.5  # height of enamel below the upper lip that is too dark to be detected
 _MIN_OWN_LIGHT = 0.4  # of the skin's brightness, that enamel has at least
 _MIN_OWN_MM2 = 25.0  # smallest visible area of enamel for which the photo's own teeth are used
@@ -378,9 +379,12 @@ class _OwnTeeth:
             moved[:down] = below[:1]
         moved = moved[:height]
         lit = moved[..., :3] * _tinted(self.shade.picture[..., 0])
-        like = np.clip(own[..., :3] / np.maximum(lit, 1.0), *_LIKE_OWN).astype(np.float32)
-        like = teeth.spread(like, own[..., 3] * moved[..., 3])
-        moved[..., :3] *= teeth.widely_blurred(like, _LIKE_OWN_MM * px_per_mm)
+        like = np.clip(own[..., :3] / np.maximum(lit, 1.0), *_LIKE_OWN)
+        weight = own[..., 3:] * moved[..., 3:]
+        both = np.concatenate([like * weight, weight], -1).astype(np.float32)
+        far = both.sum((0, 1)) * np.float32(1e-4 / max(float(weight.sum()), 1e-6))
+        near = teeth.widely_blurred(both, _LIKE_OWN_MM * px_per_mm) + far
+        moved[..., :3] *= near[..., :3] / np.maximum(near[..., 3:], 1e-9)
         return moved
 
 
