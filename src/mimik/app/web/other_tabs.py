@@ -38,7 +38,7 @@ LEARN_SECONDS = 60.0
 
 _CALLS = (
     "Your camera or voice drives the person on this page. A second address shows the picture alone, for OBS and any "
-    "call program that takes its virtual camera. Camera, sound and picture stay on this computer. Every frame carries "
+    "call program that takes its virtual camera. Camera and sound go to this program only. Every frame carries "
     "a small AI label and the invisible watermark."
 )
 
@@ -53,7 +53,7 @@ def build_call(shared: Shared) -> None:
         with gr.Column(min_width=230, scale=1):
             still = shared.picture("call-photo", 190)
             avatar = gr.File(
-                label="Or a learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="call-avatar", height=120,
+                label="Or a learned person (.avatar)", file_types=[AVATAR_SUFFIX], elem_id="call-avatar", height=170,
                 render=False,
             )  # fmt: skip
             shared.portraits("call-examples", 4, 76, [still, avatar])

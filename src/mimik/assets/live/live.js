@@ -73,6 +73,7 @@ async function connect() {
     }
     if (["failed", "disconnected", "closed"].includes(peer.connectionState)) {
       enable(false);
+      forget();
       clearTimeout(retry);
       say("Connection to the program lost; reconnecting.", true);
       retry = setTimeout(tryToConnect, 2000);
@@ -129,6 +130,7 @@ async function tryToConnect() {
 function watch() {
   if (!("requestVideoFrameCallback" in HTMLVideoElement.prototype)) return;
   const seen = (now, about) => {
+    if (shown.length && about.presentedFrames < shown.at(-1).frames) shown = []; // a new connection counts anew
     shown.push({ at: now, frames: about.presentedFrames });
     if (about.receiveTime) downMs.push(about.expectedDisplayTime - about.receiveTime);
     setTimeout(() => person.requestVideoFrameCallback(seen), LOOK_MS);
@@ -167,6 +169,14 @@ async function measure() {
   }
   before = sent;
   downMs = [];
+}
+
+// Removes what was measured and detected over a connection that is lost.
+function forget() {
+  if (role !== "camera") return;
+  serverMs = before = null;
+  by("latency").textContent = "–";
+  draw(null);
 }
 
 // Messages of the program.
