@@ -15,6 +15,7 @@ from mimik.rendering.crop import Crop
 from mimik.rendering.flow import Warper
 from mimik.rendering.layers.canvas import Canvas
 from mimik.rendering.scene.background import (
+    _UNCOVERS,
     EdgeLimit,
     LayeredPainter,
     Scene,
@@ -86,6 +87,16 @@ def test_the_plate_has_no_strands_beside_the_hair() -> None:
     matte[:, :edge] = 1
     row = _hole(leaves, matte, float(side))[0][100]
     assert row[: edge + int(0.012 * side)].all() and not row[edge + int(0.02 * side) :].any()
+
+
+def test_foliage_is_not_plain_where_the_person_hides_it() -> None:
+    """As far as the filling has detail."""
+    side = 500
+    leaves = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
+    matte = np.zeros((side, side), np.float32)
+    matte[100:, 60:440] = 1
+    plain = _hole(leaves, matte, float(side))[1][400]
+    assert plain[: 60 + int(1.25 * _UNCOVERS * side)].max() == 0
 
 
 def test_strands_are_mixtures_of_hair_and_background() -> None:

@@ -66,6 +66,16 @@ def test_copies_take_the_light_of_their_new_place(axis: int) -> None:
     assert np.abs(fill(damaged, hole, 24).astype(int) - picture)[near].mean() < 4
 
 
+def test_detail_fades_out_where_the_reach_ends() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (448, 448, 3)).astype(np.uint8)
+    hole = np.zeros((448, 448), bool)
+    hole[100:340, 100:340] = True
+    filled = fill(picture, hole, 48).astype(np.float32)
+    detail = np.abs(filled - cv2.GaussianBlur(filled, (0, 0), 2)).mean(-1)[180:260, 100:220].mean(0)
+    assert detail[8] > 10 and detail[60:].max() < 1
+    assert (detail[:-2] - detail[2:]).max() < 0.5 * detail[8]  # without fading: 0.9
+
+
 def test_a_window_frame_stays_straight() -> None:
     picture = np.full((160, 200, 3), [180, 200, 220], np.uint8)
     picture[:, 96:104] = [60, 50, 40]

@@ -32,7 +32,8 @@ _MISSED_HAIR = 0.016  # crop sides: margin around the matte for hair that it mis
 # Crop sides: largest displacement of a face point over which the result fades from photo to scene.
 _FACE_MOVES = 0.0005, 0.004
 _STRANDS = 0.045  # crop sides: margin around the matte in which strands of hair are searched
-_LOOKED_AT = 0.13  # crop sides: half the side of the square in which the detail of the background is measured
+_LOOKED_AT = 0.075  # crop sides: sigma of the weights with which the detail of the background is measured
+_COARSE_PX = 112  # longer side at which it is measured
 # Detail of the background, 0..255: strands are separated fully up to the first value, not at all from the second on.
 _PLAIN_DETAIL = 3.0, 6.0
 _CONTRAST = 40.0  # smallest color distance between hair and background, 0..255, at which strands are separated
@@ -166,11 +167,15 @@ def _hole(part: Image, alpha: Array, side: float) -> tuple[NDArray[np.bool_], Ar
     narrow, wide = (grown(person, by * side) > 0 for by in (_MISSED_HAIR, _STRANDS))
     # Detail of the background outside the searched margin.
     known = (~wide).astype(np.float32)
-    size = 2 * max(round(_LOOKED_AT * side), 1) + 1
-    total = np.maximum(cv2.blur(known, (size, size)), 1e-3)
     gray = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = gray - cv2.GaussianBlur(gray, (0, 0), max(_STRANDS * side / 4, 1.0))
-    spread = np.sqrt(cv2.blur(detail * detail * known, (size, size)).clip(0) / total)
+    # Gaussian weights at a small size: they have no edge, which the filling would show.
+    k = min(1.0, _COARSE_PX / max(alpha.shape))
+    total, energy = (
+        cv2.GaussianBlur(cv2.resize(x, None, fx=k, fy=k, interpolation=cv2.INTER_AREA), (0, 0), _LOOKED_AT * side * k)
+        for x in (known, detail * detail * known)
+    )
+    spread = cv2.resize(np.sqrt(energy / np.maximum(total, 1e-9)), alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
     plain = ramp(spread, _PLAIN_DETAIL[1], _PLAIN_DETAIL[0])
     strands = (wide & (plain > 0.5)).astype(np.float32)
     return narrow | (strands > 0), plain, cv2.GaussianBlur(strands, (0, 0), max(side / 200, 0.7))

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimik.arrays import smoothstep
 from mimik.face.landmarks import Array, Image
 from mimik.pipeline import run_in_thread
 
@@ -32,6 +33,7 @@ _RING = 3  # pixels at that size that are filled per iteration
 _AROUND_RING = np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)
 _PEAKS = 96  # largest number of peaks of the autocorrelation
 _FAR = 2e-4  # cost of a shift's length in picture widths, relative to the squared color difference
+_FADES = 0.25  # of the reach: width over which copies fade into the smooth filling
 _MOST_TONE = 40 / 255  # largest difference between two copies, colors in 0..1, that is spread over both
 _TONE_REACH = 12.0  # pixels at _FINE_PX over which it is spread
 _ROUNDED_PX = 1.5  # sigma over which the outlines of pieces are rounded, pixels at _FINE_PX
@@ -58,7 +60,10 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
     smooth = smoothing.result()
     out = _copied(np.where(hole[..., None], np.rint(smooth).astype(np.uint8), picture), shifts, tone, smooth)
     # Copies have full weight at the hole's edge; fading them there would leave a rim without detail.
-    weight = cv2.GaussianBlur(np.where(hole, is_known, np.float32(1)), (0, 0), max(reach / 12, 0.6)) * (is_known > 0)
+    weight = cv2.GaussianBlur(np.where(hole, is_known, np.float32(1)), (0, 0), max(reach / 12, 0.6))
+    # They fade toward the smooth filling.
+    to_smooth = cv2.distanceTransform((~hole | (is_known > 0)).astype(np.uint8), cv2.DIST_L2, 3)
+    weight *= smoothstep(to_smooth, 0, max(_FADES * reach, 1))
     if plain is not None:
         weight = weight * (1 - plain)
     out = smooth + weight[..., None] * (out - smooth)
