@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def learn_files(
     preparing: Progress,
     began_s: float | None = None,
 ) -> Any:
-    """Reads the photos, then loads torch, which takes seconds, and fine-tunes.
+    """Reads the photos, then loads torch, which takes seconds, and fine-tunes; a missing torch is reported at once.
 
     Args:
         photos: pictures, folders and videos of the person.
@@ -35,6 +36,9 @@ def learn_files(
     Raises InputError, and writes nothing, if an input cannot be used, torch is missing or the file cannot be written.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for `mimik train`
+    with extra("learn", "train"):
+        if find_spec("torch") is None:
+            raise ModuleNotFoundError(name="torch")
     began_s = time.monotonic() if began_s is None else began_s
     read = read_photos(
         photos,
