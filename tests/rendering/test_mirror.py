@@ -300,3 +300,27 @@ def test_turned_portraits_are_completed_by_every_painter(portrait: Image, portra
     plane = np.full(portrait.shape[:2], 77, np.uint8)
     np.testing.assert_array_equal(painter.carry(plane, flow), plane)
     assert painter.paint(flow).shape == portrait.shape
+
+
+@pytest.mark.parametrize(("yaw", "keeps"), [(35.0, True), (55.0, False)])
+def test_an_eye_that_looks_aside_is_kept_if_the_photo_shows_it(yaw: float, keeps: bool) -> None:
+    """Its mirrored eye looks to the other side: the white that it lacks there cannot be sampled."""
+    points = symmetric_points(yaw)
+    facing = Warper(points, PX, PX).facing
+    lids = ([159, 145], [386, 374])[int(facing[33] > facing[263])]  # of the far eye
+    ahead, aside = (points.copy() for _ in range(2))
+    for iris, corners in ((faces.RIGHT_IRIS, [33, 133]), (faces.LEFT_IRIS, [362, 263])):
+        eye = points[corners].mean(0)
+        across = points[corners[1]] - points[corners[0]]
+        ahead[iris] += eye - points[iris[0]]
+        aside[iris] += eye + 0.3 * across - points[iris[0]]
+    weights = []
+    for photo in (ahead, aside):
+        target = turned(photo, yaw=-yaw)
+        warper = warper_of(photo)
+        mirror = warper.flow(target).mirror
+        assert mirror is not None
+        x, y = (warper.crop.to_unit(target[lids])[:, :2].mean(0) * GRID).astype(int)
+        weights.append(mirror.weight[y - mirror.rows.start, x - mirror.columns.start])
+    assert weights[0] > 0.9
+    assert weights[1] < 0.1 if keeps else weights[1] > 0.9

@@ -52,7 +52,7 @@ from mimik.rendering.head_mesh import (
 from mimik.rendering.layers.eye_contours import FOLDS, LIDS_OF_EYES, EyeContours
 from mimik.rendering.layers.opening import Jaws, Opening
 from mimik.rendering.layers.teeth import TeethSet
-from mimik.rendering.mirror import Mirror, MirrorFlow, hair_shown, mirror_flow
+from mimik.rendering.mirror import EYE_CORNERS, Mirror, MirrorFlow, hair_shown, mirror_flow
 from mimik.rendering.occlusion import (
     DEPTH_GAP,
     HiddenEar,
@@ -358,8 +358,9 @@ class Warper:
             for axis, by in enumerate(outward)
         )
         if layers:
-            irises = goal[face.IRISES, :2], self._mirror.source[face.IRISES, :2]
-            mirror = mirror_flow(*self._mirror.joined(*layers), np.minimum(fade_x, fade_y), *irises, self._picture)
+            eyes = goal[face.IRISES, :2], goal[EYE_CORNERS, :2], self._mirror.source[face.IRISES, :2]
+            fade = np.minimum(fade_x, fade_y)
+            mirror = mirror_flow(*self._mirror.joined(*layers), fade, *eyes, self._mirror.own_eyes, self._picture)
             near = near_occlusion(depth, cell[self._in_photo], hidden[self._in_photo])
             if near.any():
                 offset = trust_mesh(smooth, *joined(*layers), turned * near)

@@ -62,6 +62,13 @@ _SMOOTH_CELLS = 0.7  # cells: sigma with which offsets and weights are smoothed
 _LOWEST = 0.0  # lower bound of MirrorFlow.height: steeper slopes would not interpolate well
 _ROUNDED = 1.0  # cells: sigma with which the outline is smoothed
 _IRIS = 1.3  # iris radii: sigma of the area that moves with an iris
+# Distance by which mirroring misplaces an iris, iris radii, over which the photo's own eye is kept: if the eyes look
+# aside, the mirrored eye would need white that it does not show.
+_ASIDE = 0.8, 1.6
+_EYE = 0.65, 1.6  # semi-axes of an eye's area: eye widths along it, iris radii across
+_EYE_ENDS = 0.8, 1.3  # position in that area, 1 at its outline, over which the second source takes over
+_EYE_SHOWN = 0.58, 0.66  # width of an eye in the photo relative to the other eye's, over which it may be kept
+EYE_CORNERS = [33, 133, 362, 263]  # of the person's right eye and left eye
 _LIGHT_BLUR = 1 / 16  # face widths: sigma of the local means that are compared
 _SKIN_ENDS = 0.03  # face widths beyond the face's outline, over which the gain fades to 1: hair is not relit
 _NECK_BELOW = 0.4  # face widths below the face, to which the neck is relit like it
@@ -111,6 +118,7 @@ class Mirror:
 
     Attributes:
         source: [V, 3] position of each point's mirror point in the photo, units of the crop's side.
+        own_eyes: [2] 0..1, whether the photo shows the person's right and left eye well enough to keep it.
     """
 
     def __init__(
@@ -133,6 +141,8 @@ class Mirror:
         other = mirror_points()
         self.source = source[other]
         self._facing = facing
+        widths = np.linalg.norm(np.diff(source[EYE_CORNERS, :2].reshape(2, 2, 2), axis=1)[:, 0], axis=1)
+        self.own_eyes = smoothstep(widths / np.maximum(widths[::-1], 1e-9), *_EYE_SHOWN)
         self._better = smoothstep((facing[other].clip(0) + _OBLIQUE) / (facing.clip(0) + _OBLIQUE), *_BETTER)
         self._lost = 1 - smoothstep(facing, *_HIDDEN)
         follow = head().follow
@@ -258,7 +268,9 @@ def mirror_flow(
     covered: NDArray[np.bool_],
     fade: Array,
     irises: NDArray[Any],
+    corners: NDArray[Any],
     come_from: NDArray[Any],
+    own_eyes: NDArray[np.float64],
     picture: NDArray[Any],
 ) -> MirrorFlow | None:
     """The second source of a frame; None if it is not needed.
@@ -269,7 +281,9 @@ def mirror_flow(
         fade: [GRID, GRID] 1 inside, 0 at the border of the picture.
         irises: [10, 2] iris points in the frame. The mesh has openings there, and each iris is moved as a whole,
             because mirroring would mirror the gaze.
-        come_from: [10, 2] their mirror points in the photo.
+        corners: [4, 2] corners of the eyes in the frame, EYE_CORNERS.
+        come_from: [10, 2] mirror points of the irises in the photo.
+        own_eyes: see Mirror.
         picture: [2, 2] (left, top) and (right, bottom) of the photo; the weight is 0 for positions outside.
     """
     known = covered.astype(np.float32)
@@ -286,11 +300,15 @@ def mirror_flow(
     around = cv2.GaussianBlur(values * known[..., None], (0, 0), _CONTINUED) / np.maximum(near, 1e-3)[..., None]
     values = cv2.GaussianBlur(np.where(known[..., None] > 0, values, around), (0, 0), _SMOOTH_CELLS)
     offset, (weight, height, own) = np.ascontiguousarray(values[..., :2]), cv2.split(values[..., 2:])
-    for iris in (slice(0, 5), slice(5, 10)):
-        _place_iris(offset, part, irises[iris], come_from[iris])
+    keeps = np.ones(weight.shape, np.float32)
+    for number, iris in enumerate((slice(0, 5), slice(5, 10))):
+        aside = _place_iris(offset, part, irises[iris], come_from[iris])
+        share = own_eyes[number] * float(smoothstep(aside, *_ASIDE))
+        if share > 0:
+            keeps *= 1 - share * _eye_area(weight.shape, part, irises[iris], corners[2 * number : 2 * number + 2])
     place = offset + grid_centers().reshape(GRID, GRID, 2)[part]
     inside = smoothstep(np.minimum(place - picture[0], picture[1] - place).min(-1), *_INSIDE)
-    weight = smoothstep(weight * smoothstep(near, *_OUTLINE) * fade[part] * inside, *_SEAM)
+    weight = smoothstep(weight * smoothstep(near, *_OUTLINE) * fade[part] * inside, *_SEAM) * keeps
     height = cv2.GaussianBlur(np.maximum(height, _LOWEST), (0, 0), _ROUNDED)
     own = smoothstep(own, *_OWN_BEGINS)
     return MirrorFlow(*part, offset, *(np.asarray(plane, np.float32) for plane in (weight, height, own)))
@@ -301,18 +319,39 @@ def opacity(height: Array) -> Array:
     return np.asarray(smoothstep(height, *_HAIR_ENDS))
 
 
-def _place_iris(offset: Array, part: tuple[slice, slice], iris: NDArray[Any], come_from: NDArray[Any]) -> None:
-    """Change offsets [h, w, 2] in place, so that an iris [5, 2] samples its mirror iris as a whole."""
+def _place_iris(offset: Array, part: tuple[slice, slice], iris: NDArray[Any], come_from: NDArray[Any]) -> float:
+    """Change offsets [h, w, 2] in place, so that an iris [5, 2] samples its mirror iris as a whole.
+
+    Returns:
+        The distance by which the offsets misplaced it, in iris radii.
+    """
     rows, columns = part
     middle = iris[0] * GRID - 0.5 - [columns.start, rows.start]
     at = middle.round().astype(int)
     if (at < 0).any() or (at >= offset.shape[1::-1]).any():
-        return
-    sigma = _IRIS * float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean()) * GRID
+        return 0.0
+    radius = max(float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean()), 1e-6)
+    sigma = _IRIS * radius * GRID
     missing = (come_from[0] - iris[0] - offset[at[1], at[0]]).astype(np.float32)
     y, x = (np.arange(n, dtype=np.float32) for n in offset.shape[:2])
     near = np.exp(-((x - middle[0]) ** 2) / (2 * sigma**2)) * np.exp(-((y[:, None] - middle[1]) ** 2) / (2 * sigma**2))
     offset += near[..., None] * missing
+    return float(np.linalg.norm(missing)) / radius
+
+
+def _eye_area(
+    shape: tuple[int, ...], part: tuple[slice, slice], iris: NDArray[Any], corners: NDArray[Any]
+) -> NDArray[np.float64]:
+    """[h, w] 1 in an eye with this iris [5, 2] and corners [2, 2], fading to 0 around it."""
+    rows, columns = part
+    middle = corners.mean(0) * GRID - 0.5 - [columns.start, rows.start]
+    across = (corners[1] - corners[0]) * GRID
+    width = max(float(np.linalg.norm(across)), 1e-6)
+    radius = max(float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean()) * GRID, 1e-6)
+    x, y = np.arange(shape[1]) - middle[0], np.arange(shape[0])[:, None] - middle[1]
+    along, above = (x * across[0] + y * across[1]) / width, (y * across[0] - x * across[1]) / width
+    away = np.hypot(along / (_EYE[0] * width), above / (_EYE[1] * radius))
+    return 1 - smoothstep(away, *_EYE_ENDS)
 
 
 def matched_light(picture: Image, points: NDArray[Any], facing: NDArray[np.float64]) -> Image:
