@@ -58,11 +58,11 @@ def build_call(shared: Shared) -> None:
             )  # fmt: skip
             shared.portraits("call-examples", 4, 76, [still, avatar])
             avatar.render()
-            model = controls.control(gr, "model", prefix="call-set")
             with gr.Row():
                 start = gr.Button("Call", variant="primary", elem_id="call-start", scale=2, min_width=100)
                 end = gr.Button("End", elem_id="call-end", scale=1, min_width=60)
             status = gr.HTML(elem_id="call-said")
+            model = controls.control(gr, "model", prefix="call-set")
         with gr.Column(min_width=600, scale=4):
             frame = gr.HTML(markup.note(_CALLS, "plain"), elem_id="call-frame")
 
