@@ -1004,6 +1004,7 @@ ALLOWED = {
     ("speech.py", "track_folder"): "tracks: numbers",
     ("options.py", "write_json"): "a report: text",
     ("batch.py", "_record"): "what each video was made from: text",
+    ("reporting.py", "__init__"): "numbers and sample grids of a training run, for TensorBoard",
     ("prepare.py", "_do_task"): "clips of one video, spooled for the parent process and gone afterwards",
     ("motions.py", "motion_extract"): "a motion template: plain numbers, no picture",
     ("avatar_file.py", "encoded_png"): "the photo that was given, into memory, for a person's file",
