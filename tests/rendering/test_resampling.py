@@ -78,16 +78,21 @@ FACE = canonical_mesh().vertices[:, :2] * 14 + 150  # pixels of a picture of 300
 STRETCH = 3.5
 
 
-def stretched(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def stretched(picture: np.ndarray, top: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The right cheek of a face, magnified horizontally: the warped picture and its positions in the picture."""
-    x, y = np.meshgrid(205 + np.arange(90, dtype=np.float32) / STRETCH, np.arange(150, 190, dtype=np.float32))
+    x, y = np.meshgrid(205 + np.arange(90, dtype=np.float32) / STRETCH, np.arange(top, top + 40, dtype=np.float32))
     return cv2.remap(picture, x, y, cv2.INTER_LINEAR)[..., 0].astype(np.float32), x, y
 
 
-def texture_of(picture: np.ndarray) -> Texture:
+def texture_of(picture: np.ndarray, axis: tuple[float, float] = (1, 0)) -> Texture:
     points = np.concatenate([FACE, np.zeros((NUM_POINTS - len(FACE), 2))])
     points[NUM_MESH_POINTS:] = points[0]
-    return Texture(picture, points, np.array([1.0, 0.0]), None)
+    return Texture(picture, points, np.array(axis), None)
+
+
+def noise() -> np.ndarray:
+    plane = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 60, (400, 300)).astype(np.float32), (0, 0), 1.2)
+    return np.repeat((120 + plane).clip(0, 255).astype(np.uint8)[..., None], 3, 2)
 
 
 def grain(plane: np.ndarray) -> tuple[float, float]:
@@ -96,8 +101,7 @@ def grain(plane: np.ndarray) -> tuple[float, float]:
 
 
 def test_stretched_grain_gets_its_own_size() -> None:
-    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 60, (300, 300)).astype(np.float32), (0, 0), 1.2)
-    picture = np.repeat((120 + noise).clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+    picture = noise()
     across, down = grain(picture[..., 0].astype(np.float32))
     assert across == pytest.approx(down, rel=0.05)
     streaks, x, y = stretched(picture)
@@ -116,3 +120,17 @@ def test_a_shape_is_not_repeated() -> None:
     picture[:, 220:] = 40
     _, x, y = stretched(picture)
     assert np.abs(texture_of(picture).change(x, y, np.full_like(x, STRETCH))).max() < 4
+
+
+def test_a_nod_is_a_turn_about_the_other_axis() -> None:
+    x, y = np.meshgrid(np.arange(205, 245, dtype=np.float32), 150 + np.arange(90, dtype=np.float32) / STRETCH)
+    picture = noise()
+    streaks = cv2.remap(picture, x, y, cv2.INTER_LINEAR)[..., 0].astype(np.float32)
+    across, down = grain(streaks + texture_of(picture, (0, 1)).change(x, y, np.full_like(x, STRETCH)))
+    assert 0.6 * across < down < 1.6 * across
+
+
+def test_a_neck_keeps_its_shadows() -> None:
+    picture = noise()
+    _, x, y = stretched(picture, top=round(FACE[:, 1].max() + 0.06 * np.ptp(FACE[:, 0])))
+    assert np.abs(texture_of(picture).change(x, y, np.full_like(x, STRETCH))).max() == 0

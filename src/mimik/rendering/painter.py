@@ -112,6 +112,7 @@ class Painter:
         )
         self._contours = (warper.contours(0), warper.contours(1))
         self._eyes: list[EyeLayer | None] = [None, None]
+        self._textures: list[tuple[Texture, NDArray[np.uint8]] | None] = [None, None]
         self.is_gray = is_black_and_white(picture, crop, warper.source)
         self._mouth = MouthLayer(picture, self.canvas, warper.jaws, self.is_gray)
         self._matte = matte
@@ -196,7 +197,7 @@ class Painter:
         covered = self._covered(flow) if covers and matte is not None and self._is_reused else None
         maps = self._maps(flow, sheet)
         weight = squeezed(flow.offset) if covers else None
-        larger = self._magnified(flow) if covers and plane is self._picture else None
+        larger = self._magnified(flow) if covers and plane is self._picture else []
         rows = max(_BAND_PX // max(width, 1), 16) if sheet is not None else max(height, 1)
         if covered is not None:
             rows = min(rows, _BAND_ROWS)
@@ -258,7 +259,7 @@ class Painter:
         found: Image,
         x: Array,
         y: Array,
-        larger: tuple[Array, Array] | None,
+        larger: Sequence[tuple[Texture, Array, Array]],
         left_top: NDArray[np.int_],
         sheet: _Sheet | None,
     ) -> None:
@@ -267,55 +268,66 @@ class Painter:
         Args:
             found: the warped pixels, uint8 [h, w, 3 or 4].
             x, y: their positions in the sheet, or in the picture.
-            larger: result of magnified.
+            larger: result of _magnified.
             left_top: of found, in canvas pixels.
         """
-        if larger is None:
-            return
         first, factor = (self._base, 1) if sheet is None else (sheet.base, sheet.factor)
         x0, y0, k = first[0][0, 0], first[1][0, 0], np.float32(1 / factor)
         height, width = found.shape[:2]
-        for top in range(0, height, _SHADED_ROWS):
-            rows = slice(top, min(top + _SHADED_ROWS, height))
-            left, right = self._columns(larger[1] > _UNSEEN, left_top, width, rows.start, rows.stop)
-            if left >= right:
+        for texture, *maps in larger:
+            for top in range(0, height, _SHADED_ROWS):
+                rows = slice(top, min(top + _SHADED_ROWS, height))
+                left, right = self._columns(maps[1] > _UNSEEN, left_top, width, rows.start, rows.stop)
+                if left >= right:
+                    continue
+                run = rows, slice(left, right)
+                size = right - left, rows.stop - top
+                by, share = self._sample(maps, (0, 0), 1, left_top + np.array([left, top]), size)
+                change = texture.change((x[run] - x0) * k, (y[run] - y0) * k, by)
+                change *= share
+                planes = [change] * 3 + [np.zeros_like(change)] * (found.shape[2] - 3)
+                found[run] = cv2.add(np.ascontiguousarray(found[run]), cv2.merge(planes), dtype=cv2.CV_8U)
+
+    def _magnified(self, flow: Flow) -> list[tuple[Texture, Array, Array]]:
+        """The textures of the axes along which a flow magnifies the picture, each with the result of magnified.
+
+        The weight is 0 where the picture has no detail that may be placed anew. Where both axes are magnified, the
+        horizontal one has priority.
+        """
+        out = []
+        rest = np.ones((GRID, GRID), np.float32)
+        for number, axis in enumerate(self._axes):
+            found = magnified(flow.offset, axis)
+            if found is None:
                 continue
-            run = rows, slice(left, right)
-            size = right - left, rows.stop - top
-            by, share = self._sample(larger, (0, 0), 1, left_top + np.array([left, top]), size)
-            change = self._texture.change((x[run] - x0) * k, (y[run] - y0) * k, by)
-            change *= share
-            planes = [change] * 3 + [np.zeros_like(change)] * (found.shape[2] - 3)
-            found[run] = cv2.add(np.ascontiguousarray(found[run]), cv2.merge(planes), dtype=cv2.CV_8U)
-
-    def _magnified(self, flow: Flow) -> tuple[Array, Array] | None:
-        """The result of magnified, with weight 0 where the picture has no detail that may be placed anew."""
-        found = magnified(flow.offset, self._axis)
-        if found is None:
-            return None
-        by, share = found
-        share = share * (self._moved_cells(self._texture_cells, flow) > 0)
-        return (by, share) if share.any() else None
+            texture, cells = self._texture(number)
+            share = found[1] * rest * (self._moved_cells(cells, flow) > 0)
+            rest *= 1 - found[1]
+            if share.any():
+                out.append((texture, found[0], share))
+        return out
 
     @cached_property
-    def _axis(self) -> NDArray[np.float64]:
-        """[2] unit vector of the head's horizontal axis in the picture."""
-        across = self._warper.jaws.skull.rotation[:2, 0]
-        return np.asarray(across / max(float(np.linalg.norm(across)), 1e-9))
+    def _axes(self) -> NDArray[np.float64]:
+        """[2, 2] unit vectors in the picture: horizontal axis of the head, and the one perpendicular to it."""
+        x, y = self._warper.jaws.skull.rotation[:2, 0]
+        return np.array([(x, y), (-y, x)]) / max(math.hypot(x, y), 1e-9)
 
-    @cached_property
-    def _texture(self) -> Texture:
-        """Of the canvas; computed when a turn first magnifies the picture."""
-        matte = None if self._matte is None else self.canvas.part(self._matte)
-        points = self.canvas.place(self._warper.source[:NUM_POINTS, :2])
-        return Texture(self.canvas.part(self._picture), points, self._axis, matte)
+    def _texture(self, number: int) -> tuple[Texture, NDArray[np.uint8]]:
+        """The canvas's texture along an axis; and [GRID, GRID] above 0 where it has detail, and beside it.
 
-    @cached_property
-    def _texture_cells(self) -> NDArray[np.uint8]:
-        """[GRID, GRID] above 0 where the texture has detail, and beside it."""
-        square = Crop(-self._corner[0], -self._corner[1], self.canvas.crop.side)
-        cells = square.cut((self._texture.amplitude > _SMOOTH_SKIN).astype(np.uint8) * 255, GRID)
-        return np.asarray(cv2.dilate(cells, np.ones((3, 3), np.uint8)))
+        Computed when a flow first magnifies the picture.
+        """
+        if self._textures[number] is None:
+            matte = None if self._matte is None else self.canvas.part(self._matte)
+            points = self.canvas.place(self._warper.source[:NUM_POINTS, :2])
+            texture = Texture(self.canvas.part(self._picture), points, self._axes[number], matte)
+            square = Crop(-self._corner[0], -self._corner[1], self.canvas.crop.side)
+            cells = square.cut((texture.amplitude > _SMOOTH_SKIN).astype(np.uint8) * 255, GRID)
+            self._textures[number] = texture, np.asarray(cv2.dilate(cells, np.ones((3, 3), np.uint8)))
+        found = self._textures[number]
+        assert found is not None
+        return found
 
     def remove_ears(self, matte: NDArray[np.uint8], flow: Flow, left_top: NDArray[np.int_]) -> None:
         """Make hidden ears transparent in the warped matte of a part of the canvas that begins at left_top."""

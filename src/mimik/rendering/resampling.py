@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimik.arrays import Array, smoothstep
-from mimik.face.landmarks import DETAILED, LEFT_BROW, OVAL, RIGHT_BROW, Image
+from mimik.face.landmarks import CHIN, DETAILED, LEFT_BROW, OVAL, RIGHT_BROW, Image
 from mimik.rendering.field import GRID
 
 _STEP = 2  # cells between the grid points whose offsets are compared
@@ -22,7 +22,7 @@ _SQUEEZED = 2.0, 3.5  # photo pixels per output pixel, along the more compressed
 _FINER = 4  # samples per pixel along each axis
 _ROWS = 64  # rows per band in which rectangles are searched
 _GAP = 16  # pixels: a gap wider than this separates two runs of columns
-# Output pixels per photo pixel, along the head's horizontal axis, over which detail is placed anew.
+# Output pixels per photo pixel, along an axis of the head, over which detail is placed anew.
 _MAGNIFIED = 1.8, 3.2
 _MOST_MAGNIFIED = 6.0
 _SMOOTH_CELLS = 1.5  # sigma over which the magnification is smoothed
@@ -36,8 +36,10 @@ _MOST = 2.5  # largest detail, in local amplitudes: more is an edge
 # Contrast of an edge across the strips, gray levels, over which it counts as a shape, which is never repeated.
 _EDGE = 30.0, 60.0
 _EDGE_WIDTH, _BESIDE_EDGE = 0.05, 0.008
+_EDGE_ALONG = 0.7  # weight of an edge along the axis, which only the shifts break
 _FEATURES = (*DETAILED, RIGHT_BROW, LEFT_BROW)  # face points around which all detail keeps its place
 _BESIDE_FEATURES = 0.015, 0.02  # margin around them; sigma of its edge
+_NECK = -0.1, 0.05  # distance below the chin over which the detail ends: shadows on a neck have soft edges
 _REDUCED_PX = 160  # width of the face at which what is smooth is computed
 _GOLDEN = 0.618034  # its multiples are spread evenly, neighbors far apart
 
@@ -105,7 +107,7 @@ class Texture:
     """The fine detail of a photo, to be placed anew where a warp magnifies it.
 
     Detail is what a Gaussian removes, divided by its local amplitude. Shapes, such as the outline of the face, and the
-    features of the face are excluded.
+    features of the face are excluded, and so is the neck.
 
     Attributes:
         amplitude: uint8 [H, W], of the detail that may be placed anew, in quarters of a gray level.
@@ -117,7 +119,7 @@ class Texture:
         """Args:
         picture: uint8 RGB [H, W, 3].
         points: [478, 2] face points in it, pixels.
-        axis: [2] unit vector in it: the head's horizontal axis.
+        axis: [2] unit vector in it, along which the picture is magnified.
         matte: [H, W] of the person; None: all of the picture has detail.
         """
         self._axis = tuple(np.float32(value) for value in axis)
@@ -141,15 +143,19 @@ class Texture:
         detail = (gray - large(smooth)) * large(known)
         amplitude = blurred(small(np.sqrt(np.abs(detail))), _LOCAL) / np.maximum(blurred(known, _LOCAL), 0.1)
         amplitude = np.maximum(amplitude * amplitude, 1)
-        across = cv2.Sobel(smooth, -1, 1, 0) * axis[0] + cv2.Sobel(smooth, -1, 0, 1) * axis[1]
-        shape = smoothstep(np.abs(across) / 8 * _EDGE_WIDTH * unit, *_EDGE)
+        slope = np.stack([cv2.Sobel(smooth, -1, 1, 0), cv2.Sobel(smooth, -1, 0, 1)], -1) / 8
+        across, along = slope @ axis, slope @ np.array([-axis[1], axis[0]])
+        shape = smoothstep(np.hypot(across, _EDGE_ALONG * along) * _EDGE_WIDTH * unit, *_EDGE)
         calm = known * (1 - blurred(cv2.dilate(shape, _square(_BESIDE_EDGE * unit)), _BESIDE_EDGE))
         features = np.zeros(calm.shape, np.uint8)
         for index in _FEATURES:
             hull = cv2.convexHull(np.round(points[index, :2] * k).astype(np.int32))
             cv2.fillConvexPoly(features, hull, 1)
         features = cv2.dilate(features, _square(_BESIDE_FEATURES[0] * unit))
-        free = calm * (1 - blurred(features.astype(np.float32), _BESIDE_FEATURES[1]))
+        down = points[CHIN] - points[OVAL[0]]
+        x, y = (np.arange(n, dtype=np.float32) / k for n in size)
+        below = ((x - points[CHIN, 0]) * down[0] + (y[:, None] - points[CHIN, 1]) * down[1]) / np.hypot(*down) / width
+        free = calm * (1 - blurred(features.astype(np.float32), _BESIDE_FEATURES[1])) * (1 - smoothstep(below, *_NECK))
         relative = _MOST * np.tanh(detail / (_MOST * large(amplitude))) * large(calm)
         # In bytes: 0 is 128, _MOST is 255.
         self._detail = cv2.convertScaleAbs(relative, alpha=127 / _MOST, beta=128)
