@@ -204,6 +204,18 @@ def test_a_copy_from_beyond_the_picture_stays_where_it_is() -> None:
     np.testing.assert_array_equal(inpainting._exact(colors, hole, chosen, hole), chosen)
 
 
+def test_a_grainy_wall_has_the_same_grain_in_the_hole() -> None:
+    wall = np.random.default_rng(0).normal(150, 4, (180, 240, 1)).repeat(3, 2)
+    hole = _hole(180, 240)
+    picture = np.rint(wall).astype(np.uint8)
+    picture[hole] = 0
+    filled = fill(picture, hole, 40, np.ones(hole.shape, np.float32)).astype(float)
+    edge = hole & (cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 5) < 30)
+    assert filled[edge].mean() == pytest.approx(150, abs=3)
+    fine = filled[..., 0] - cv2.GaussianBlur(filled[..., 0], (0, 0), 2)
+    assert fine[edge].std() == pytest.approx(fine[~hole].std(), rel=0.25)
+
+
 def test_the_tone_of_a_copy_ends_with_the_copy() -> None:
     """Interpolated across the outline of a copy, its tone would draw a line there."""
     chosen = np.zeros((12, 15, 2), np.float32)

@@ -38,6 +38,10 @@ _MOST_TONE = 40 / 255  # largest difference between two copies, colors in 0..1, 
 _TONE_REACH = 12.0  # pixels at _FINE_PX over which it is spread
 _ROUNDED_PX = 1.5  # sigma over which the outlines of pieces are rounded, pixels at _FINE_PX
 _TONE_STEPS = 24  # of the conjugate gradient method
+_GRAIN_PX = 2.0  # sigma of the Gaussian that separates grain
+_GRAIN_WINDOW = 9, 9  # pixels over which its variance is measured
+_SHAPE = 4.0  # variance relative to the median, from which on detail is a shape
+_MOST_GRAIN = 20.0  # gray levels: more is not grain
 _FINE_PX = 336  # longer side at which shifts are refined
 
 
@@ -67,7 +71,30 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
     if plain is not None:
         weight = weight * (1 - plain)
     out = smooth + weight[..., None] * (out - smooth)
+    if plain is not None and (plain * hole).any():
+        out += ((1 - weight) * plain)[..., None] * _grain(picture, hole)
     return np.where(hole[..., None], np.rint(out.clip(0, 255)).astype(np.uint8), picture)
+
+
+def _grain(picture: Image, hole: NDArray[np.bool_]) -> Array:
+    """[H, W, 3] the grain of the surroundings, reflected into the hole at its edge; 0 elsewhere."""
+    known = (~hole).astype(np.float32)
+    shown = picture * known[..., None]
+    share = cv2.GaussianBlur(known, (0, 0), _GRAIN_PX)[..., None]
+    fine = (picture - cv2.GaussianBlur(shown, (0, 0), _GRAIN_PX) / np.maximum(share, 1e-3)) * known[..., None]
+    # Shapes are not grain: their local variance is several times the usual one.
+    around = cv2.blur((fine * fine).mean(-1), _GRAIN_WINDOW) / np.maximum(cv2.blur(known, _GRAIN_WINDOW), 1e-3)
+    usual = max(float(np.median(around[~hole])), 1e-3)
+    fine *= ((around < _SHAPE * usual) & (np.abs(fine).max(-1) < _MOST_GRAIN))[..., None]
+    _, labels = cv2.distanceTransformWithLabels(
+        hole.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    places = np.zeros((int(labels.max()) + 1, 2), np.float32)  # x and y of the known pixel with each label
+    y, x = np.nonzero(~hole)
+    places[labels[y, x]] = np.stack([x, y], -1)
+    here = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in hole.shape[::-1])), -1)
+    reflected = cv2.remap(fine, 2 * places[labels] - here, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(reflected * hole[..., None], np.float32)
 
 
 def _smooth_fill(picture: Image, hole: NDArray[np.bool_]) -> Array:
