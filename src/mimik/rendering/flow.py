@@ -358,9 +358,9 @@ class Warper:
             for axis, by in enumerate(outward)
         )
         if layers:
-            eyes = goal[face.IRISES, :2], goal[EYE_CORNERS, :2], self._mirror.source[face.IRISES, :2]
+            irises = goal[face.IRISES, :2], goal[EYE_CORNERS, :2], self._mirror.source[face.IRISES, :2]
             fade = np.minimum(fade_x, fade_y)
-            mirror = mirror_flow(*self._mirror.joined(*layers), fade, *eyes, self._mirror.own_eyes, self._picture)
+            mirror = mirror_flow(*self._mirror.joined(*layers), fade, *irises, self._mirror.own_eyes, self._picture)
             near = near_occlusion(depth, cell[self._in_photo], hidden[self._in_photo])
             if near.any():
                 offset = trust_mesh(smooth, *joined(*layers), turned * near)
