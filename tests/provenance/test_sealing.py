@@ -1033,7 +1033,6 @@ ALLOWED = {
     ("store.py", "_file_in_memory"): "a clip of a shard, for OpenCV to read; gone at once",
     ("tracks.py", "pack_tracks"): "landmarks, into memory",
     ("motion_fidelity.py", "main"): "a report: text",
-    ("reporting.py", "__init__"): "TensorBoard's events of a training run: losses, and the captioned sample grids",
     ("reporting.py", "numbers"): "losses of a training run: text",
     ("reporting.py", "grid"): "the captioned sample grid of a training run",
     ("evaluate.py", "_mark"): "the kind of a folder: text",
