@@ -113,6 +113,33 @@ def test_lips_meet_gradually_toward_the_corners() -> None:
     np.testing.assert_allclose(mouth._tapered(0.1 * outline, px_per_mm=1)[5], 0.1 * outline[5])  # also if it is small
 
 
+def test_pursed_lips_part_only_in_the_middle() -> None:
+    """A mouth of 30 mm: gaps are multiplied by the smoothstep of their share of the largest one, by hand."""
+    x = np.linspace(0, 30, 11)
+    gap = np.array([0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0.0])
+    outline = np.concatenate([np.stack([x, 50 - gap / 2], 1), np.stack([x, 50 + gap / 2], 1)[-2:0:-1]])
+    tapered = mouth._tapered(outline, px_per_mm=1)
+    left = tapered[19:10:-1, 1] - tapered[1:10, 1]
+    share = gap[1:10] / 5
+    np.testing.assert_allclose(left, gap[1:10] * (3 * share**2 - 2 * share**3))
+    along = mouth._gap_along(tapered, np.array([-5, 13.5, 15, 40], np.float32), np.array([0, 80], np.float32))
+    np.testing.assert_allclose(along, [[0, (left[3] + left[4]) / 2, 5, 0]] * 2)
+
+
+def test_an_opening_is_not_black_toward_its_corners(portrait: Image, shut: np.ndarray) -> None:
+    warper = Warper(shut.astype(np.float32), 512, 512)
+    target = mouth_opened(shut, 0.04)
+    image = np.full_like(portrait, 150)
+    Painter(portrait, warper).complete(image, warper.flow(target))
+    light = image.astype(np.float32) @ LUMA / skin_light(portrait, shut)
+    x, y = (target[faces.LIPS_INNER_UPPER, :2] + target[faces.LIPS_INNER_LOWER, :2]).T / 2
+    for at in (round(x[0]) + 2, round(x[-1]) - 2):
+        row = round(np.interp(at, x, y))
+        assert light[row - 2 : row + 3, at].min() > 0.4
+    row = round(y[5])
+    assert light[row - 2 : row + 3, round(x[5])].min() < 0.3
+
+
 def test_the_lips_edge_is_curved_through_its_points() -> None:
     """Points of an ellipse: the edge stays close to the ellipse, and a polygon does not."""
     angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)

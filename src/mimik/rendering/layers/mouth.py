@@ -55,8 +55,9 @@ _SMOOTH_MM, _SMOOTH = 1.6, 0.45  # sigma, and amount, of the smoothing of teeth 
 _DIM, _DIM_SHARE = np.array([0.57, 0.36, 0.40], np.float32), (0.3, 0.5)
 _DIM_FADES_MM = (4.0, 10.0), (4.0, 12.0)
 _FLAT_MM = 0.8, 2.5
-# Widths of the mouth over which pursed lips shade the teeth, and by how much. L1 in frames of 45 training clips with
-# mouths narrower than 0.88 of the closed ones falls from 34.2 to 28.1 at gaps of 6 to 9 mm.
+_THIN_MM = 0.6, 1.8  # local gap over which that shadow gives way: toward its corners, an opening is not black
+# Widths of the mouth over which pursed lips part only in the middle and shade the teeth, and by how much. L1 in frames
+# of 45 training clips with mouths narrower than 0.88 of the closed ones falls from 34.2 to 28.1 at gaps of 6 to 9 mm.
 _PURSED_MM, _PURSED_DARK = (36.0, 45.0), 0.4
 # Local contrast of drawn teeth and cavity: share that is added, and sigma of the surroundings. On 26 clips of the
 # training set, edge energy rises from 0.68 to 0.87 of the real frames', and L1 from 39.2 to 39.7.
@@ -320,7 +321,8 @@ class MouthLayer:
         dim = _DIM_SHARE[shows] * (1 - float(smoothstep(gap_mm, *_DIM_FADES_MM[shows])))
         dim *= 1 - bared * float(smoothstep(gap_mm, *_BARED_MM))
         dim += (1 - dim) * (1 - float(smoothstep(gap_mm, *_FLAT_MM)))
-        color += dim * (palette.skin * _DIM - color)
+        thin = 1 - smoothstep(_gap_along(_tapered(patch.outline, patch.px_per_mm), x, y) / patch.px_per_mm, *_THIN_MM)
+        color += np.float32(dim + (1 - dim) * thin)[..., None] * (palette.skin * _DIM - color)
         if self._is_gray:
             color = np.repeat((color @ LUMA)[..., None], 3, -1)
         if palette.grain is not None:
@@ -414,17 +416,32 @@ def _gap(outline: NDArray[Any]) -> float:
 def _curved(outline: NDArray[Any]) -> NDArray[np.float64]:
     """An outline [20, 2] with a smooth curve through its points, for each lip from corner to corner."""
     between = spline(11, _PER_SEGMENT)
-    lower = np.concatenate([outline[10:], outline[:1]])
-    return np.concatenate([between @ outline[:11], (between @ lower)[1:-1]])
+    return np.concatenate([between @ outline[:11], (between @ _lower_lip(outline))[-2:0:-1]])
 
 
 def _tapered(outline: NDArray[Any], px_per_mm: float) -> NDArray[np.float64]:
-    """An outline [20, 2] whose lips meet gradually toward the corners of the mouth."""
-    upper, lower = outline[:11], np.concatenate([outline[:1], outline[:10:-1], outline[10:11]])
+    """An outline [20, 2] whose lips meet gradually toward the corners of the mouth; pursed lips part in the middle."""
+    upper, lower = outline[:11], _lower_lip(outline)
     gap = np.linalg.norm(lower - upper, axis=1)
     full = min(_CORNER_MM * px_per_mm, _CORNER * float(gap.max()))
+    pursed = 1 - float(smoothstep(np.linalg.norm(upper[10] - upper[0]) / px_per_mm, *_PURSED_MM))
+    full += pursed * (float(gap.max()) - full)
     lost = ((lower - upper) * (1 - smoothstep(gap / max(full, 1e-6)))[:, None]) / 2
     return np.concatenate([upper + lost, (lower - lost)[-2:0:-1]])
+
+
+def _gap_along(outline: NDArray[Any], x: Array, y: Array) -> NDArray[np.float64]:
+    """[H, W] gap of an outline [20, 2] at the pixels of columns x [W] and rows y [H], interpolated along the mouth."""
+    upper, lower = outline[:11], _lower_lip(outline)
+    across = upper[10] - upper[0]
+    places = np.maximum.accumulate((upper + lower) @ across / 2)
+    at = x[None] * across[0] + y[:, None] * across[1]
+    return np.interp(at, places, np.linalg.norm(lower - upper, axis=1))
+
+
+def _lower_lip(outline: NDArray[Any]) -> NDArray[Any]:
+    """[11, 2] the lower lip's contour of an outline [20, 2], from corner to corner like the upper one's."""
+    return np.concatenate([outline[:1], outline[:9:-1]])
 
 
 def _with_ambient(light: Array, least: float) -> Array:
