@@ -338,8 +338,8 @@ class Warper:
                 self._border[:, :2],
             ]
         )
-        lips, *eyes = (part_around(goal[index]) for index in face.DETAILED)
-        parts = [part for part in (lips, *eyes) if part is not None]
+        lips, *lids = (part_around(goal[index]) for index in face.DETAILED)
+        parts = [part for part in (lips, *lids) if part is not None]
         slack = np.full(len(to), RIDGE)
         sides = slice(len(keep) + rim.shape[1], len(to) - len(to_jaw) - len(to_scalp) - len(border))
         slack[sides] *= _OUTLINE_SLACK

@@ -322,7 +322,8 @@ class MouthLayer:
         dim *= 1 - bared * float(smoothstep(gap_mm, *_BARED_MM))
         dim += (1 - dim) * (1 - float(smoothstep(gap_mm, *_FLAT_MM)))
         thin = 1 - smoothstep(_gap_along(_tapered(patch.outline, patch.px_per_mm), x, y) / patch.px_per_mm, *_THIN_MM)
-        color += np.float32(dim + (1 - dim) * thin)[..., None] * (palette.skin * _DIM - color)
+        share = np.asarray(dim + (1 - dim) * thin, np.float32)
+        color += share[..., None] * (palette.skin * _DIM - color)
         if self._is_gray:
             color = np.repeat((color @ LUMA)[..., None], 3, -1)
         if palette.grain is not None:
