@@ -16,6 +16,7 @@ from mimik.training.arguments import LearnArguments
 
 def test_photos_are_read_before_torch_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mimik.training.fine_tuning", None)  # an import fails
+    monkeypatch.delattr("mimik.training.fine_tuning", raising=False)
     monkeypatch.setattr(learning, "find_spec", lambda name: name)
     steps: list[Any] = []
     (tmp_path / "text.jpg").write_text("no picture")

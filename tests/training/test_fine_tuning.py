@@ -702,6 +702,8 @@ def test_inputs_are_checked_before_torch_is_loaded(
     monkeypatch.delitem(sys.modules, "mimik.training.fine_tuning")
     monkeypatch.delattr("mimik.training.fine_tuning")
     monkeypatch.setitem(sys.modules, "torch", None)
+    if name == "white.png":  # as if torch were installed
+        monkeypatch.setattr("mimik.app.learning.find_spec", lambda name: name)
     video.write_image(tmp_path / "white.png", np.full((64, 64, 3), 255, np.uint8))
     photo = small_path if name == small_path.name else tmp_path / name
     done = mimik("learn", photo, "-o", tmp_path / "p.avatar", "--device", device)
