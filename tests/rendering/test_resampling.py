@@ -62,14 +62,14 @@ def test_runs_hold_all_that_is_set_once() -> None:
 
 def test_magnification_is_measured_along_the_axis() -> None:
     wide = scaled_field(0.25)  # four times as wide, as high as before
-    assert magnified(scaled_field(1.0), np.array([1.0, 0.0])) is None
-    assert magnified(wide, np.array([0.0, 1.0])) is None
-    found = magnified(wide, np.array([1.0, 0.0]))
-    assert found is not None
+    across, down = np.eye(2)
+    assert magnified(scaled_field(1.0), [across, down]) == [None, None]
+    found, none = magnified(wide, [across, down])
+    assert found is not None and none is None
     np.testing.assert_allclose(found[0][9:-9, 9:-9], 4, rtol=1e-4)
     np.testing.assert_allclose(found[1][4:-4, 4:-4], 1)
     # A diagonal step in the photo becomes four to the right and one down.
-    found = magnified(wide, np.array([0.5, 0.5]) ** 0.5)
+    (found,) = magnified(wide, [np.array([0.5, 0.5]) ** 0.5])
     assert found is not None
     np.testing.assert_allclose(found[0][9:-9, 9:-9], (17 / 2) ** 0.5, rtol=1e-4)
 

@@ -296,8 +296,7 @@ class Painter:
         """
         out = []
         rest = np.ones((GRID, GRID), np.float32)
-        for number, axis in enumerate(self._axes):
-            found = magnified(flow.offset, axis)
+        for number, found in enumerate(magnified(flow.offset, self._axes)):
             if found is None:
                 continue
             texture, cells = self._texture(number)

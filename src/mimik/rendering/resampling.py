@@ -7,6 +7,7 @@ stubble and skin would become streaks. There, the photo's detail is placed anew 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
@@ -79,28 +80,35 @@ def supersampled(source: NDArray[np.uint8], x: Array, y: Array) -> NDArray[np.ui
     return cv2.resize(samples, x.shape[1::-1], interpolation=cv2.INTER_AREA)
 
 
-def magnified(offset: Array, axis: NDArray[np.float64]) -> tuple[Array, Array] | None:
-    """Where a warp magnifies the photo along an axis.
+def magnified(offset: Array, axes: Iterable[NDArray[np.float64]]) -> list[tuple[Array, Array] | None]:
+    """Where a warp magnifies the photo along axes.
 
     Args:
         offset: [GRID, GRID, 2] as Flow.offset.
-        axis: [2] unit vector in the photo.
+        axes: of [2] unit vectors in the photo.
 
     Returns:
-        [GRID, GRID] output pixels per photo pixel along the axis; [GRID, GRID] 0..1 weight of detail that is placed
-        anew. None if that is 0 everywhere.
+        For each axis, [GRID, GRID] output pixels per photo pixel along it, and [GRID, GRID] 0..1 weight of detail that
+        is placed anew; None if that is 0 everywhere.
     """
     padded = cv2.copyMakeBorder(offset, 1, 1, 1, 1, cv2.BORDER_REPLICATE) * np.float32(GRID / 2)
     across = cv2.GaussianBlur(padded[1:-1, 2:] - padded[1:-1, :-2], (0, 0), _SMOOTH_CELLS)
     down = cv2.GaussianBlur(padded[2:, 1:-1] - padded[:-2, 1:-1], (0, 0), _SMOOTH_CELLS)
     (xx, yx), (xy, yy) = cv2.split(across), cv2.split(down)
     xx, yy = xx + 1, yy + 1
-    x, y = (np.float32(value) for value in axis)
-    # The inverse of the Jacobian maps a step in the photo to one in the frame.
-    length = np.hypot(yy * x - xy * y, xx * y - yx * x)
-    by = (length / np.maximum(xx * yy - xy * yx, 1e-3)).clip(0, _MOST_MAGNIFIED)
-    weight = 1 - smoothstep(1 / np.maximum(by, 0.1), 1 / _MAGNIFIED[1], 1 / _MAGNIFIED[0])
-    return (by, np.asarray(weight, np.float32)) if weight.any() else None
+    area = np.maximum(xx * yy - xy * yx, 1e-3)
+    out: list[tuple[Array, Array] | None] = []
+    for axis in axes:
+        x, y = (np.float32(value) for value in axis)
+        # The inverse of the Jacobian maps a step in the photo to one in the frame.
+        a, b = yy * x - xy * y, xx * y - yx * x
+        by = np.minimum(np.sqrt(a * a + b * b) / area, _MOST_MAGNIFIED)
+        if by.max() <= _MAGNIFIED[0]:
+            out.append(None)
+            continue
+        weight = 1 - smoothstep(1 / np.maximum(by, 0.1), 1 / _MAGNIFIED[1], 1 / _MAGNIFIED[0])
+        out.append((by, np.asarray(weight, np.float32)))
+    return out
 
 
 class Texture:

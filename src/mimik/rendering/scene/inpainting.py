@@ -71,8 +71,11 @@ def fill(picture: Image, hole: NDArray[np.bool_], reach: float, plain: Array | N
     if plain is not None:
         weight = weight * (1 - plain)
     out = smooth + weight[..., None] * (out - smooth)
-    if plain is not None and (plain * hole).any():
-        out += ((1 - weight) * plain)[..., None] * _grain(picture, hole)
+    if plain is not None:
+        # Deeper inside, nothing is shown.
+        near_edge = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3) < reach
+        if (plain[hole & near_edge] > 0).any():
+            out += ((1 - weight) * plain)[..., None] * _grain(picture, hole)
     return np.where(hole[..., None], np.rint(out.clip(0, 255)).astype(np.uint8), picture)
 
 
@@ -264,18 +267,25 @@ def _within_pieces(tone: Array, chosen: Array, size: Sequence[int]) -> Array:
 
     Across the outline of a copy it jumps like the copies themselves; interpolated there, it would draw a line.
     """
-    y, x = ((np.arange(n) + 0.5) * most / n - 0.5 for n, most in zip(size[::-1], tone.shape[:2], strict=True))
-    here = cv2.resize(chosen, tuple(size), interpolation=cv2.INTER_NEAREST)
-    total, weights = np.zeros((*here.shape[:2], 3), np.float32), np.zeros(here.shape[:2], np.float32)
+    out = cv2.resize(tone, tuple(size), interpolation=cv2.INTER_LINEAR)
+    around = np.ones((3, 3), np.uint8)
+    is_outline = (cv2.dilate(chosen, around) != cv2.erode(chosen, around)).any(-1).astype(np.uint8)
+    rows, columns = np.nonzero(cv2.resize(is_outline, tuple(size), interpolation=cv2.INTER_NEAREST))
+    here = cv2.resize(chosen, tuple(size), interpolation=cv2.INTER_NEAREST)[rows, columns]
+    y, x = (
+        (at + 0.5) * most / n - 0.5 for at, most, n in zip((rows, columns), tone.shape[:2], size[::-1], strict=True)
+    )
+    total, weights = np.zeros((len(rows), 3), np.float32), np.zeros(len(rows), np.float32)
     for down in (0, 1):
         for right in (0, 1):
             row, column = np.floor(y).astype(int) + down, np.floor(x).astype(int) + right
-            weight = np.outer(1 - np.abs(y - row), 1 - np.abs(x - column)).astype(np.float32)
-            at = np.ix_(row.clip(0, tone.shape[0] - 1), column.clip(0, tone.shape[1] - 1))
+            weight = ((1 - np.abs(y - row)) * (1 - np.abs(x - column))).astype(np.float32)
+            at = row.clip(0, tone.shape[0] - 1), column.clip(0, tone.shape[1] - 1)
             weight *= (chosen[at] == here).all(-1)
-            total += weight[..., None] * tone[at]
+            total += weight[:, None] * tone[at]
             weights += weight
-    return np.asarray(total / np.maximum(weights, 1e-3)[..., None], np.float32)
+    out[rows, columns] = total / np.maximum(weights, 1e-3)[:, None]
+    return np.asarray(out, np.float32)
 
 
 def _candidates(colors: Array, hole: NDArray[np.bool_]) -> NDArray[np.int_]:
