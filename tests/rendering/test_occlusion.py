@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from conftest import turned
-from mimik.face.landmarks import Face, Image, Pose, head_pose
+from mimik.face.landmarks import NUM_POINTS, OVAL, Face, Image, Pose, canonical_mesh, head_pose
 from mimik.motion.frames import rotation_matrix
 from mimik.rendering.flow import Warper
-from mimik.rendering.occlusion import ear_mask, hidden_ears
+from mimik.rendering.head_mesh import head
+from mimik.rendering.occlusion import covered_by_jaw, ear_mask, hidden_ears
 from mimik.rendering.painter import Painter
 
 PX = 512
@@ -33,6 +34,20 @@ def drawn(points: np.ndarray, *, width_cm: float = 1.0, brightness: int = SKIN) 
     gray = np.where(matte > 0, brightness, 120).astype(np.uint8)
     gray[face > 0] = SKIN
     return np.repeat(gray[..., None], 3, -1), np.maximum(matte, face)
+
+
+def test_an_opened_jaw_covers_the_neck_below_it() -> None:
+    """By hand: the chin is at 9.4 cm, the rings of the neck are at 11.5 and 15 cm; a crop of 40 cm."""
+    mesh = np.concatenate([canonical_mesh().vertices, np.zeros((10, 3)), head().shell])
+    lower = np.intersect1d(OVAL, np.flatnonzero(mesh[:, 1] > 8))
+    rings = np.flatnonzero((head().hair < 0.5) & (np.abs(head().shell[:, 0]) < 1)) + NUM_POINTS
+    np.testing.assert_allclose(mesh[rings, 1], [11.5] * 3 + [15] * 1)
+    for drop_cm, share in ((0, 0), (1, 0), (2.1, 0.5), (4, 1)):
+        opened = mesh / 40
+        opened[lower, 1] += drop_cm / 40
+        covered = covered_by_jaw(opened)
+        np.testing.assert_allclose(covered[rings], [share] * 3 + [0], atol=0.1)
+        assert covered[:NUM_POINTS].max() == covered[NUM_POINTS:][head().hair >= 0.5].max() == 0
 
 
 @pytest.mark.parametrize(("yaw", "share"), [(0, 0), (8, 0), (25, 1), (-25, 1)])

@@ -57,6 +57,7 @@ from mimik.rendering.occlusion import (
     DEPTH_GAP,
     HiddenEar,
     Surface,
+    covered_by_jaw,
     ear_mask,
     hidden_ears,
     joined,
@@ -344,7 +345,8 @@ class Warper:
         sides = slice(len(keep) + rim.shape[1], len(to) - len(to_jaw) - len(to_scalp) - len(border))
         slack[sides] *= _OUTLINE_SLACK
         side = self._loose_sides * hidden[side_points()]
-        behind_head = np.concatenate([hidden[keep], hidden[rim].max(0), side, hidden[JAW], self._scalp_hidden(moved)])
+        gone = np.maximum(hidden, covered_by_jaw(goal))[keep]
+        behind_head = np.concatenate([gone, hidden[rim].max(0), side, hidden[JAW], self._scalp_hidden(moved)])
         slack[: len(behind_head)] *= _HIDDEN_SLACK**behind_head
         smooth, fine = smooth_field(to, come_from - to, slack, parts)
         if lips is not None:

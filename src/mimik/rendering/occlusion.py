@@ -13,6 +13,7 @@ from mimik.arrays import ramp, smoothstep
 from mimik.face import landmarks as face
 from mimik.face.landmarks import Array, Image, Pose, canonical_mesh
 from mimik.rendering.field import GRID
+from mimik.rendering.head_mesh import head
 
 # Crop sides of disagreement over which the flow changes from smooth field to mesh.
 _MESH_TRUST_LOW, _MESH_TRUST_HIGH = 0.008, 0.024
@@ -29,6 +30,7 @@ _WIDEST_EAR_CM = 1.5  # mean width beyond the face's outline
 _IS_EAR = 0.7  # smallest share of skin beside the face
 _EAR_PX = 200  # width of the face in the reduced picture on which the mask is computed
 _EAR_BEGINS = 0.008  # face widths beyond the face's outline over which the mask of an ear rises to 1
+_UNDER_JAW = -0.01, 0.01  # crop sides inside the face's outline, over which a point of the neck is covered
 DEPTH_GAP = 0.02  # crop sides, about 9 mm: a surface is hidden if it lies this far behind another
 
 
@@ -49,6 +51,19 @@ class Surface:
     covered: NDArray[np.bool_]
     unseen: NDArray[np.bool_]
     mirror: Array
+
+
+def covered_by_jaw(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[N] 0..1, whether points of the head mesh are points of the neck that an opened jaw covers.
+
+    Args: points: [N, 3] of the mesh in a frame, in crop sides.
+    """
+    out = np.zeros(len(points))
+    neck = np.flatnonzero(head().hair < 0.5) + face.NUM_POINTS
+    outline = np.ascontiguousarray(points[face.OVAL, :2], np.float32)
+    inside = [cv2.pointPolygonTest(outline, (float(x), float(y)), True) for x, y in points[neck, :2]]
+    out[neck] = ramp(np.array(inside), *_UNDER_JAW)
+    return out
 
 
 def near_occlusion(depth: Array, cells: NDArray[np.int_], hidden: NDArray[np.float64]) -> Array:
