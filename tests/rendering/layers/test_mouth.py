@@ -100,10 +100,14 @@ def test_teeth_are_visible_in_a_medium_opening(portrait: Image, shut: np.ndarray
     assert 0.19 < light.std() / skin_light(portrait, shut) < 0.25
 
 
+def outline_of(width: float, gap: np.ndarray) -> np.ndarray:
+    """[20, 2] outline of an opening with these 11 gaps from corner to corner."""
+    x = np.linspace(0, width, 11)
+    return np.concatenate([np.stack([x, 50 - gap / 2], 1), np.stack([x, 50 + gap / 2], 1)[-2:0:-1]])
+
+
 def test_lips_meet_gradually_toward_the_corners() -> None:
-    x = np.linspace(0, 100, 11)
-    gap = np.array([0, 1, 2, 6, 9, 10, 9, 6, 2, 1, 0.0])
-    outline = np.concatenate([np.stack([x, 50 - gap / 2], 1), np.stack([x, 50 + gap / 2], 1)[-2:0:-1]])
+    outline = outline_of(100, np.array([0, 1, 2, 6, 9, 10, 9, 6, 2, 1, 0.0]))
     tapered = mouth._tapered(outline, px_per_mm=1)
     left = tapered[19:10:-1, 1] - tapered[1:10, 1]
     # A gap of 2 is half of the 4 mm from which on an opening is as wide as its landmarks.
@@ -115,10 +119,8 @@ def test_lips_meet_gradually_toward_the_corners() -> None:
 
 def test_pursed_lips_part_only_in_the_middle() -> None:
     """A mouth of 30 mm: gaps are multiplied by the smoothstep of their share of the largest one, by hand."""
-    x = np.linspace(0, 30, 11)
     gap = np.array([0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0.0])
-    outline = np.concatenate([np.stack([x, 50 - gap / 2], 1), np.stack([x, 50 + gap / 2], 1)[-2:0:-1]])
-    tapered = mouth._tapered(outline, px_per_mm=1)
+    tapered = mouth._tapered(outline_of(30, gap), px_per_mm=1)
     left = tapered[19:10:-1, 1] - tapered[1:10, 1]
     share = gap[1:10] / 5
     np.testing.assert_allclose(left, gap[1:10] * (3 * share**2 - 2 * share**3))

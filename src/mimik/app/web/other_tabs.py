@@ -38,7 +38,7 @@ LEARN_SECONDS = 60.0
 
 _CALLS = (
     "Your camera or voice drives the person on this page. A second address shows the picture alone, for OBS and any "
-    "call program that takes its virtual camera. Camera and sound go to this program only. Every frame carries "
+    "call program that takes its virtual camera. Only mimik receives camera and sound. Every frame carries "
     "a small AI label and the invisible watermark."
 )
 

@@ -257,9 +257,9 @@ class MouthLayer:
         patch = self._patch(opening)
         if min(patch.shape) < 2:
             return None
-        outline = _curved(_tapered(patch.outline, patch.px_per_mm))
-        alpha = soft_polygon(outline, patch.shape, max(_SOFT_MM * patch.px_per_mm, 0.6))
-        color = self._inside(patch, opening.drop_mm)
+        tapered = _tapered(patch.outline, patch.px_per_mm)
+        alpha = soft_polygon(_curved(tapered), patch.shape, max(_SOFT_MM * patch.px_per_mm, 0.6))
+        color = self._inside(patch, tapered, opening.drop_mm)
         if opening.changed < 1:
             own = self._rigid(patch)
             color = own + opening.changed * (color - own)
@@ -271,8 +271,8 @@ class MouthLayer:
         both = share + (1 - share) * seam  # the seam is black and lies below the interior
         return Overlay.of(patch.low, color * (share / np.maximum(both, 1e-6))[..., None], both)
 
-    def _inside(self, patch: _Patch, drop_mm: float) -> Array:
-        """The layers, composited back to front: float32 [H, W, 3]."""
+    def _inside(self, patch: _Patch, tapered: NDArray[Any], drop_mm: float) -> Array:
+        """The layers, composited back to front: float32 [H, W, 3]; tapered: result of _tapered."""
         palette = self.palette
         upper, lower = self._textures
         height, width = patch.shape
@@ -321,7 +321,7 @@ class MouthLayer:
         dim = _DIM_SHARE[shows] * (1 - float(smoothstep(gap_mm, *_DIM_FADES_MM[shows])))
         dim *= 1 - bared * float(smoothstep(gap_mm, *_BARED_MM))
         dim += (1 - dim) * (1 - float(smoothstep(gap_mm, *_FLAT_MM)))
-        thin = 1 - smoothstep(_gap_along(_tapered(patch.outline, patch.px_per_mm), x, y) / patch.px_per_mm, *_THIN_MM)
+        thin = 1 - smoothstep(_gap_along(tapered, x, y) / patch.px_per_mm, *_THIN_MM)
         share = np.asarray(dim + (1 - dim) * thin, np.float32)
         color += share[..., None] * (palette.skin * _DIM - color)
         if self._is_gray:
